@@ -1,0 +1,70 @@
+package house_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/test/harness"
+)
+
+func TestCustomer_RenamesReachKafka(t *testing.T) {
+	db := harness.NewDatabase(t)   // a database of this test's own, migrated
+	topic := harness.Topic(t, 4)   // a topic of its own on a real Kafka
+	startRelay(t, db.DB)           // your service
+	rename(t, db.DB, topic, "c-1") // what is tested
+
+	harness.Await(t, 20*time.Second, "the rename is published", func(context.Context) error {
+		if n := len(harness.ReadTopic(t, harness.Brokers(t), topic)); n != 1 {
+			return fmt.Errorf("%d records", n)
+		}
+		return nil
+	})
+}
+
+// TestReadme_ShowsCodeThatIsCompiled compares the README's Go blocks with the
+// files they were copied from.
+func TestReadme_ShowsCodeThatIsCompiled(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	var compiled strings.Builder
+	for _, file := range []string{"../../outbox/example_test.go", "readme_test.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		compiled.Write(text)
+	}
+	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(readme), -1)
+	require.Len(t, blocks, 2)
+	for _, b := range blocks {
+		require.Contains(t, compiled.String(), b[1])
+	}
+}
+
+// TestReadme_ListsEveryFlagOfTheRelay compares the README's table with the help
+// text that package cli's tests pin.
+func TestReadme_ListsEveryFlagOfTheRelay(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	help, err := os.ReadFile("../../cmd/millrace/cli/testdata/help/millrace_relay.txt")
+	require.NoError(t, err)
+	flags := regexp.MustCompile(`(?m)^\s+--([\w-]+).*\[([A-Z_, ]+)\](?: \(default "?([^")]*)"?\))?$`).FindAllStringSubmatch(string(help), -1)
+	require.Greater(t, len(flags), 8)
+	for _, f := range flags {
+		row := regexp.MustCompile("(?m)^\\|.*`--" + f[1] + "`.*$").FindString(string(readme))
+		require.NotEmpty(t, row, "--%s", f[1])
+		for env := range strings.SplitSeq(f[2], ", ") {
+			require.Contains(t, row, "`"+env+"`")
+		}
+		if f[3] != "" {
+			require.Contains(t, row, "`"+f[3]+"`")
+		}
+	}
+}

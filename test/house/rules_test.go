@@ -1,0 +1,130 @@
+package house_test
+
+import "fmt"
+
+// finding is one breach: where, of what, by whom.
+type finding struct{ at, rule, offender string }
+
+func (f finding) String() string { return fmt.Sprintf("%s: %s: %s", f.at, f.rule, f.offender) }
+
+// rules are the house's, each able to fail (see negative_test.go).
+var rules = []struct {
+	name  string
+	about string
+	check func(t tree) []finding
+}{
+	{"direction", "imports follow DESIGN.md, section House; the tables are below", directionBroken},
+	{"watermill", "Watermill types appear only in the files of watermillFiles", watermillElsewhere},
+	{"sql-text", "SQL lives in the files of sqlFiles", sqlElsewhere},
+	{"folder", "the folders at the top, of adapters and of test are the fixed set", foldersUnknown},
+	{"name", "no package is named for what it is not about", namesEmpty},
+	{"length", "no source file has more than 400 lines", filesLong},
+	{"doc", "every package and exported name has a doc comment, and every field of a library's Config", docsMissing},
+	{"sleep", "no test sleeps: it waits for a channel, polls with require.Eventually, or runs in a synctest bubble", testsSleep},
+	{"skip", "no test skips itself, unless skips lists it with its reason", testsSkip},
+}
+
+// Words of the direction tables. Any other word is a package ("./outbox"), a
+// package and all below it ("./domain/..."), or a third party's path.
+const (
+	std   = "std"   // the standard library
+	third = "third" // anything from elsewhere
+	own   = "own"   // its own folder and below
+)
+
+const (
+	watermillCore = "github.com/ThreeDotsLabs/watermill"
+	watermillMsg  = "github.com/ThreeDotsLabs/watermill/message"
+	uuids         = "github.com/google/uuid"
+	testify       = "github.com/stretchr/testify/require"
+)
+
+// directionRow says what the files of a folder may import.
+type directionRow struct {
+	from string   // the folder; "..." takes in what is below it
+	may  []string // in all its files
+	test []string // further, in its _test.go files
+}
+
+// direction is the table; the first row that matches a folder counts.
+var direction = []directionRow{
+	{"domain/...", []string{std, "./domain/..."}, []string{third}},
+	{"app/apptest/...", []string{std, "./app", "./domain/...", testify}, []string{third, own}},
+	{"app/...", []string{std, "./app/...", "./domain/..."}, []string{third}},
+
+	{"outbox", []string{std, uuids, watermillCore, watermillMsg}, []string{third, own, "./sql", "./adapters/kafka", "./test/..."}},
+	{"outbox/pgstore/...", []string{std, third, "./outbox", "./sql"}, []string{own, "./test/..."}},
+	{"sql/...", []string{std, third}, []string{own, "./test/..."}},
+
+	// Toolkit: knows no app, no domain, no sibling. Its tests may wire siblings.
+	{"adapters/kafka/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/consumer/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/cache/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/schedule/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/telemetry/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/console/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/watermillsql/...", []string{std, third, own, "./outbox"}, toolkitTests},
+
+	// Service: implements app's ports.
+	{"adapters/codec/...", []string{std, third, own, "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
+	{"adapters/postgres/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
+	{"adapters/orm/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
+	{"adapters/views/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
+	{"adapters/gateway/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
+	{"adapters/httpapi/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
+
+	// Only what runs its own servers may import the harness.
+	{"cmd/millrace/servers/...", []string{std, third, own, "./test/harness"}, []string{"./test/..."}},
+	{"cmd/millrace/...", []string{std, third, "./cmd/millrace/...", "./app/...", "./domain/...", "./outbox/...", "./adapters/...", "./sql"}, []string{"./test/..."}},
+	{"cmd/notifier/...", []string{std, third, "./cmd/notifier/...", "./app/...", "./domain/...", "./outbox/...", "./adapters/...", "./sql"}, []string{"./test/..."}},
+
+	// Public test packages: what an embedder's tests take in.
+	{"test/harness/...", []string{std, third, own, "./sql"}, []string{"./outbox/...", "./adapters/kafka"}},
+	{"test/outboxtest/...", []string{std, third, own, "./outbox"}, []string{"./outbox/...", "./sql", "./test/harness"}},
+	{"test/house/...", nil, []string{std, testify, "./outbox/...", "./adapters/kafka", "./test/harness"}},
+	{"test/...", []string{std, third, "./outbox/...", "./sql", "./app/...", "./domain/...", "./adapters/...", "./cmd/...", "./test/..."}, nil},
+}
+
+// toolkitTests: the tests of a toolkit adapter may wire it with its siblings.
+var toolkitTests = []string{"./outbox/...", "./sql", "./adapters/kafka", "./adapters/consumer", "./adapters/cache", "./adapters/schedule", "./adapters/telemetry", "./test/..."}
+
+// serviceTests: the tests of a service adapter run app's suites on real servers.
+var serviceTests = []string{"./app/apptest", "./outbox/...", "./sql", "./test/..."}
+
+// watermillFiles are where Watermill's types may appear. Writer.Append, Message
+// and the Log seam stay free of them.
+var watermillFiles = patterns{
+	allow: []string{"outbox/*.go", "adapters/kafka/...", "adapters/consumer/...", "adapters/telemetry/watermill*.go", "adapters/telemetry/*_test.go", "adapters/watermillsql/...", "outbox/pgstore/*_test.go", "cmd/...", "test/..."},
+	deny:  []string{"outbox/writer.go", "outbox/message.go", "outbox/log.go", "outbox/cursor.go", "test/house/..."},
+}
+
+// sqlFiles are where SQL may stand, besides _test.go files. The benchmark and the
+// demo judge by readers that share no code with the library; the doctor asks what
+// no part needs.
+var sqlFiles = patterns{
+	allow: []string{
+		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/postgres/...", "adapters/watermillsql/queries.go", "test/...",
+		"cmd/millrace/bench/...", "cmd/millrace/demo/...", "cmd/millrace/servers/database.go", "cmd/millrace/doctor/postgres.go",
+	},
+}
+
+// The fixed folders. "docs" and "deploy" hold no Go.
+var (
+	topFolders     = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "outbox", "sql", "test"}
+	foldersWithout = []string{"deploy", "docs"}
+	adapterFolders = []string{"cache", "codec", "console", "consumer", "gateway", "httpapi", "kafka", "orm", "postgres", "schedule", "telemetry", "views", "watermillsql"}
+	testFolders    = []string{"bench", "e2e", "faults", "harness", "house", "outboxtest", "report", "servers"}
+	cmdFolders     = []string{"millrace", "notifier"}
+)
+
+// emptyNames say nothing about what a package is for.
+var emptyNames = []string{"base", "common", "helper", "helpers", "misc", "model", "models", "pkg", "shared", "util", "utils"}
+
+// maxLines of a source file that is no test and not generated.
+const maxLines = 400
+
+// skips lists the tests that may skip themselves, "file: function", each with
+// its reason. The aim is none.
+var skips = map[string]string{
+	"test/harness/postgres_test.go: TestPostgres_FetchedProgramsServeWhereNoneAreInstalled": "without Maven or a network there are no binaries to fetch; the reason is printed",
+}
