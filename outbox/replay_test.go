@@ -1,0 +1,225 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// shelf is a History in memory: entry i has position i+1.
+type shelf struct {
+	entries []outbox.Entry
+	stable  int64
+}
+
+func (s *shelf) Range(_ context.Context, r outbox.Range) iter.Seq2[outbox.Entry, error] {
+	return s.pick(func(e *outbox.Entry) bool { return r.Lo <= e.Position && e.Position <= r.Hi })
+}
+
+func (s *shelf) ByKey(_ context.Context, topic, key string, r outbox.Range) iter.Seq2[outbox.Entry, error] {
+	return s.pick(func(e *outbox.Entry) bool {
+		return e.Topic == topic && e.Key == key && r.Lo <= e.Position && e.Position <= r.Hi
+	})
+}
+
+func (s *shelf) ByAggregate(_ context.Context, typ, id string, version int64) iter.Seq2[outbox.Entry, error] {
+	return s.pick(func(e *outbox.Entry) bool {
+		return e.AggregateType == typ && e.AggregateID == id && e.AggregateVersion >= version
+	})
+}
+
+func (s *shelf) pick(wanted func(*outbox.Entry) bool) iter.Seq2[outbox.Entry, error] {
+	return func(yield func(outbox.Entry, error) bool) {
+		for i := range s.entries {
+			if wanted(&s.entries[i]) && !yield(s.entries[i], nil) {
+				return
+			}
+		}
+	}
+}
+
+// Between is as wide as can be: the Replayer has to look at the times itself.
+func (s *shelf) Between(context.Context, time.Time, time.Time) (outbox.Range, error) {
+	return outbox.Range{Lo: 1, Hi: int64(len(s.entries))}, nil
+}
+
+func (s *shelf) Stable(context.Context) (int64, error) { return s.stable, nil }
+
+// sink is a publisher that keeps what it is given and fails when told to.
+type sink struct {
+	got   []*message.Message
+	topic []string
+	fail  func(calls int) error
+	calls int
+}
+
+func (s *sink) Publish(topic string, msgs ...*message.Message) error {
+	s.calls++
+	if s.fail != nil {
+		if err := s.fail(s.calls); err != nil {
+			return err
+		}
+	}
+	for _, m := range msgs {
+		s.got, s.topic = append(s.got, m), append(s.topic, topic)
+	}
+	return nil
+}
+
+func (s *sink) Close() error { return nil }
+
+func (s *sink) payloads() (all []string) {
+	for _, m := range s.got {
+		all = append(all, string(m.Payload))
+	}
+	return all
+}
+
+var dawn = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+
+// newShelf has the payloads a to j, topics t0 and t1 by turns, keys k0 to k2, one
+// entry a minute.
+func newShelf() *shelf {
+	s := &shelf{stable: 10}
+	for i := range 10 {
+		s.entries = append(s.entries, outbox.Entry{
+			Position: int64(i + 1), CreatedAt: dawn.Add(time.Duration(i) * time.Minute),
+			Message: outbox.Message{
+				Topic: "t" + string(rune('0'+i%2)), Key: "k" + string(rune('0'+i%3)), Payload: []byte{byte('a' + i)},
+				AggregateType: "order", AggregateID: "o" + string(rune('0'+i%5)), AggregateVersion: int64(i/5 + 1),
+			},
+		})
+	}
+	return s
+}
+
+func TestReplayer_SendsWhatIsSelected(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		sel  outbox.Selection
+		want []string
+	}{
+		"everything":         {outbox.Selection{}, []string{"a", "b", "c", "d", "e", "f", "g", "h"}},
+		"positions":          {outbox.Selection{From: 3, To: 5}, []string{"c", "d", "e"}},
+		"beyond the stop":    {outbox.Selection{From: 7, To: 100}, []string{"g", "h"}},
+		"behind the stop":    {outbox.Selection{From: 9}, nil},
+		"times":              {outbox.Selection{Since: dawn.Add(2 * time.Minute), Until: dawn.Add(4 * time.Minute)}, []string{"c", "d"}},
+		"topic":              {outbox.Selection{Topic: "t1"}, []string{"b", "d", "f", "h"}},
+		"key":                {outbox.Selection{Topic: "t0", Key: "k0"}, []string{"a", "g"}},
+		"aggregate":          {outbox.Selection{AggregateType: "order", AggregateID: "o1"}, []string{"b", "g"}},
+		"aggregate to stop":  {outbox.Selection{AggregateType: "order", AggregateID: "o4"}, []string{"e"}},
+		"aggregate, resumed": {outbox.Selection{AggregateType: "order", AggregateID: "o1", From: 3}, []string{"g"}},
+		"aggregate by topic": {outbox.Selection{AggregateType: "order", AggregateID: "o1", Topic: "t0"}, []string{"g"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, out := newShelf(), &sink{}
+			s.stable = 8
+			r, err := outbox.NewReplayer(s, out, outbox.ReplayConfig{Select: tc.sel, ID: "r-1", Execute: true, Rate: -1, Batch: 3})
+			require.NoError(t, err)
+			res, err := r.Run(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, tc.want, out.payloads())
+			require.EqualValues(t, len(tc.want), res.Messages)
+			require.True(t, res.Done)
+			for i, m := range out.got {
+				require.Equal(t, "r-1", m.Metadata.Get(outbox.HeaderReplay))
+				require.NotEmpty(t, m.Metadata.Get(outbox.MetadataKey))
+				require.Equal(t, "t"+string(rune('0'+(m.Payload[0]-'a')%2)), out.topic[i])
+			}
+		})
+	}
+}
+
+func TestReplayer_DryRunSendsNothing(t *testing.T) {
+	t.Parallel()
+	for _, pub := range []message.Publisher{nil, &sink{fail: func(int) error { return errors.New("published") }}} {
+		r, err := outbox.NewReplayer(newShelf(), pub, outbox.ReplayConfig{Select: outbox.Selection{From: 4}})
+		require.NoError(t, err)
+		res, err := r.Run(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, res.ID)
+		res.ID = ""
+		require.Equal(t, outbox.ReplayResult{DryRun: true, From: 4, Stop: 10, Next: 11, Done: true, Messages: 7, First: 4, Last: 10}, res)
+	}
+}
+
+func TestReplayer_GoesOnWhereItFailed(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broker is gone")
+	out := &sink{fail: func(calls int) error {
+		if calls == 3 {
+			return broken
+		}
+		return nil
+	}}
+	cfg := outbox.ReplayConfig{Execute: true, Rate: -1, Batch: 2, ToTopic: "rebuild"}
+	s := newShelf()
+	r, err := outbox.NewReplayer(s, out, cfg)
+	require.NoError(t, err)
+	res, err := r.Run(t.Context())
+	require.ErrorIs(t, err, broken)
+	require.False(t, res.Done)
+	require.EqualValues(t, 4, res.Messages)
+	require.EqualValues(t, 5, res.Next)
+
+	s.stable = 100 // what came since does not belong to it
+	cfg.ID, cfg.Select.From, cfg.Select.To = res.ID, res.Next, res.Stop
+	r, err = outbox.NewReplayer(s, out, cfg)
+	require.NoError(t, err)
+	res, err = r.Run(t.Context())
+	require.NoError(t, err)
+	require.True(t, res.Done)
+	require.Equal(t, []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, out.payloads())
+	for i, m := range out.got {
+		require.Equal(t, res.ID, m.Metadata.Get(outbox.HeaderReplay))
+		require.Equal(t, "rebuild", out.topic[i])
+	}
+}
+
+func TestReplayer_StopsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &sink{}
+	r, err := outbox.NewReplayer(newShelf(), out, outbox.ReplayConfig{
+		Execute: true, Rate: 10, Batch: 1, OnProgress: func(res outbox.ReplayResult) {
+			if res.Messages == 2 {
+				cancel()
+			}
+		},
+	})
+	require.NoError(t, err)
+	res, err := r.Run(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.EqualValues(t, 3, res.Next)
+	require.Equal(t, []string{"a", "b"}, out.payloads())
+}
+
+func TestReplayer_KeepsItsRate(t *testing.T) {
+	t.Parallel()
+	r, err := outbox.NewReplayer(newShelf(), &sink{}, outbox.ReplayConfig{Execute: true, Rate: 50})
+	require.NoError(t, err)
+	began := time.Now()
+	_, err = r.Run(t.Context())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, time.Since(began), 190*time.Millisecond, "10 messages at 50 a second")
+	require.Less(t, time.Since(began), 20*time.Second)
+}
+
+func TestNewReplayer_TellsAllThatIsWrong(t *testing.T) {
+	t.Parallel()
+	_, err := outbox.NewReplayer(nil, nil, outbox.ReplayConfig{
+		Select: outbox.Selection{From: 5, To: 3, AggregateType: "order", Key: "k", Since: dawn, Until: dawn},
+		ID:     "a\x00", ToTopic: "no topic", Execute: true, Rate: -2, Batch: -1,
+	})
+	for _, field := range []string{"To:", "Until:", "AggregateType and AggregateID:", "Key:", "ID:", "ToTopic:", "Rate:", "Batch:", "history:", "publisher:"} {
+		require.ErrorContains(t, err, field)
+	}
+}

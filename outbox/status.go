@@ -1,0 +1,42 @@
+package outbox
+
+import "time"
+
+// Status is a snapshot of a relay, for health checks.
+type Status struct {
+	Leading   bool
+	Epoch     int64
+	Position  int64     // of the last saved cursor
+	Gaps      int       // open gaps at the last read
+	InFlight  int       // rows read and not yet covered by a saved cursor
+	Read      time.Time // when the log was last read without error
+	Delivered time.Time // when the broker last acknowledged a whole batch
+	Stalled   time.Time // since when messages wait for the broker without any acknowledgement; zero if none do
+	Err       error     // the last error, nil once messages move again
+}
+
+// Status returns the relay's present state.
+func (r *Relay) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+func (r *Relay) note(change func(*Status)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.status)
+}
+
+// Ready tells the truth of promise P9: a leader is ready if messages moved, or
+// there was nothing to move, within the last `patience`; a standby is ready if
+// its last try for the lease met no error.
+func (s Status) Ready(now time.Time, patience time.Duration) bool {
+	if !s.Leading {
+		return s.Err == nil
+	}
+	if now.Sub(s.Read) > patience && s.InFlight == 0 {
+		return false
+	}
+	return s.Stalled.IsZero() || now.Sub(s.Stalled) <= patience
+}

@@ -1,0 +1,103 @@
+package outbox
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+)
+
+// MetadataKey is the Watermill metadata name that holds a message's key. It is
+// never put on the wire: the marshaler makes it the record's key.
+const MetadataKey = "millrace-key"
+
+// ToWatermill returns e as a Watermill message with ctx: the UUID is the event
+// id, the metadata are the record's headers and MetadataKey.
+func ToWatermill(ctx context.Context, e *Entry) *message.Message {
+	m := message.NewMessage(watermillUUID(e), e.Payload)
+	m.SetContext(ctx)
+	for h := range RecordHeaders(e) {
+		m.Metadata.Set(h.Name, h.Value)
+	}
+	m.Metadata.Set(MetadataKey, e.Key)
+	return m
+}
+
+// TextHeader is a record header with a text value.
+type TextHeader struct{ Name, Value string }
+
+// RecordHeaders yields the headers of e's record: those made from its columns,
+// then Message.Headers without reserved names, in no order.
+func RecordHeaders(e *Entry) func(yield func(TextHeader) bool) {
+	return func(yield func(TextHeader) bool) {
+		if !yield(TextHeader{HeaderEventID, e.ID.String()}) {
+			return
+		}
+		if e.Type != "" && !yield(TextHeader{HeaderEventType, e.Type}) {
+			return
+		}
+		if e.AggregateType != "" && !yield(TextHeader{HeaderAggregateType, e.AggregateType}) {
+			return
+		}
+		if e.AggregateID != "" && !yield(TextHeader{HeaderAggregateID, e.AggregateID}) {
+			return
+		}
+		if e.AggregateVersion > 0 && !yield(TextHeader{HeaderAggregateVersion, strconv.FormatInt(e.AggregateVersion, 10)}) {
+			return
+		}
+		if _, set := e.Headers[HeaderOccurredAt]; !set && !yield(TextHeader{HeaderOccurredAt, e.CreatedAt.UTC().Format(time.RFC3339Nano)}) {
+			return
+		}
+		for name, value := range e.Headers {
+			if !ReservedHeader(name) && !yield(TextHeader{name, value}) {
+				return
+			}
+		}
+	}
+}
+
+// headerWatermillUUID keeps the UUID of a Watermill message that is no UUID.
+const headerWatermillUUID = "watermill-uuid"
+
+// FromWatermill returns a Watermill message as an outbox message: the inverse of
+// ToWatermill. The UUID becomes the event id (a UUID derived from it, if it is
+// none), metadata with the names of columns become the fields, the rest headers.
+func FromWatermill(topic string, m *message.Message) (Message, error) {
+	out := Message{Topic: topic, Payload: m.Payload, Headers: map[string]string{}}
+	id, err := uuid.Parse(m.UUID)
+	if err != nil {
+		id = uuid.NewSHA1(uuid.NameSpaceOID, []byte(m.UUID))
+		out.Headers[headerWatermillUUID] = m.UUID
+	}
+	out.ID = id
+	for name, value := range m.Metadata {
+		switch name {
+		case MetadataKey:
+			out.Key = value
+		case HeaderEventID:
+		case HeaderEventType:
+			out.Type = value
+		case HeaderAggregateType:
+			out.AggregateType = value
+		case HeaderAggregateID:
+			out.AggregateID = value
+		case HeaderAggregateVersion:
+			if out.AggregateVersion, err = strconv.ParseInt(value, 10, 64); err != nil {
+				return out, &MessageError{Field: "aggregate version", Reason: "is not a decimal number"}
+			}
+		default:
+			out.Headers[name] = value
+		}
+	}
+	return out, nil
+}
+
+// watermillUUID returns the UUID that e had as a Watermill message.
+func watermillUUID(e *Entry) string {
+	if id, ok := e.Headers[headerWatermillUUID]; ok {
+		return id
+	}
+	return e.ID.String()
+}
