@@ -1,0 +1,75 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// RelayLag tells how far one relay is behind.
+type RelayLag struct {
+	Relay    string        `json:"relay"`
+	Position int64         `json:"position"` // of the saved cursor
+	Messages int64         `json:"messages"` // committed and not yet acknowledged
+	Age      time.Duration `json:"age_ns"`   // of the oldest of them; 0 if none
+	Gaps     int64         `json:"gaps"`     // positions not yet filled by anybody
+	Parked   int64         `json:"parked"`
+	Epoch    int64         `json:"epoch"`
+	Owner    string        `json:"owner"` // empty if nobody leads
+	Leads    bool          `json:"leads"` // the owner's lease still runs
+}
+
+const relaysSQL = `
+SELECT c.relay, c.position, c.gaps, c.epoch, c.owner, c.lease_until > clock_timestamp(),
+       (SELECT count(*) FROM outbox_parked p WHERE p.relay = c.relay AND p.state IN ('parked', 'redrive', 'skip', 'discard'))
+  FROM outbox_cursor c ORDER BY c.relay`
+
+// One snapshot for both counts: entries in the gaps, and behind the cursor.
+const pendingSQL = `
+SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) FROM (
+ SELECT created_at FROM outbox WHERE position > $1
+ UNION ALL
+ SELECT x.created_at FROM unnest($2::bigint[], $3::bigint[]) AS g(lo, hi) JOIN outbox x ON x.position BETWEEN g.lo AND g.hi) m`
+
+// Lag reports every relay that has a cursor. It counts rows, which takes time in
+// proportion to the backlog.
+func (s *Store) Lag(ctx context.Context) ([]RelayLag, error) {
+	rows, err := s.db.QueryContext(ctx, relaysSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read the cursors: %w", err)
+	}
+	defer rows.Close()
+	var lags []RelayLag
+	var cursors []outbox.Cursor
+	for rows.Next() {
+		var l RelayLag
+		var c outbox.Cursor
+		var gaps []byte
+		if err := rows.Scan(&l.Relay, &c.Position, &gaps, &l.Epoch, &l.Owner, &l.Leads, &l.Parked); err != nil {
+			return nil, fmt.Errorf("read the cursors: %w", err)
+		}
+		if err := c.UnmarshalGaps(gaps); err != nil {
+			return nil, fmt.Errorf("cursor of %s: %w", l.Relay, err)
+		}
+		l.Position, l.Gaps = c.Position, c.Missing()
+		lags, cursors = append(lags, l), append(cursors, c)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read the cursors: %w", err)
+	}
+	rows.Close()
+	for i := range lags {
+		var seconds float64
+		lo, hi := bounds(cursors[i].Gaps)
+		err := s.db.QueryRowContext(ctx, pendingSQL, cursors[i].Position, pq.Array(lo), pq.Array(hi)).Scan(&lags[i].Messages, &seconds)
+		if err != nil {
+			return nil, fmt.Errorf("count what is pending: %w", err)
+		}
+		lags[i].Age = time.Duration(seconds * float64(time.Second))
+	}
+	return lags, nil
+}

@@ -1,0 +1,175 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// ErrNoEntity means that the entity statement returned no row: a version check
+// that did not hold, or no such entity. Nothing was appended, and the transaction
+// is still usable. errors.Is finds sql.ErrNoRows in it too.
+var ErrNoEntity = fmt.Errorf("entity statement returned no row: %w", sql.ErrNoRows)
+
+// TogetherConfig configures a Together. The zero value is usable.
+type TogetherConfig struct {
+	// MaxPayloadBytes is the largest payload that Append takes, in bytes.
+	// Default 1,000,000.
+	MaxPayloadBytes int
+}
+
+// Together writes an entity and appends its messages in one round trip. It is
+// made once for each statement and is safe for concurrent use.
+//
+// Every row that the statement returns is locked before the first position is
+// drawn, so that one key's messages keep their commit order as they do when the
+// entity is written first and Writer.Append called after it.
+type Together struct {
+	db     *sql.DB
+	text   string
+	params int
+	cfg    TogetherConfig
+	stmt   atomic.Pointer[sql.Stmt]
+}
+
+var parameter = regexp.MustCompile(`\$(\d+)`)
+
+// NewTogether returns the writer of the entities that query inserts, updates or
+// deletes. query is one statement of fixed text with parameters from $1 on; it
+// must end with a RETURNING clause ("RETURNING 1" will do) and must not begin
+// with a WITH that changes data itself. It does no I/O.
+func NewTogether(db *sql.DB, query string, cfg TogetherConfig) (*Together, error) {
+	query = strings.TrimRight(query, "; \t\r\n")
+	var errs []error
+	if db == nil {
+		errs = append(errs, errors.New("db: is nil"))
+	}
+	if query == "" {
+		errs = append(errs, errors.New("query: is empty"))
+	}
+	if !strings.Contains(strings.ToLower(query), "returning") {
+		errs = append(errs, errors.New("query: has no RETURNING clause: end it with RETURNING 1"))
+	}
+	if cfg.MaxPayloadBytes < 0 {
+		errs = append(errs, errors.New("MaxPayloadBytes: must be positive, or 0 for the default"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("outbox together: %w", err)
+	}
+	params := 0
+	for _, m := range parameter.FindAllStringSubmatch(query, -1) {
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			params = max(params, n)
+		}
+	}
+	numbers := make([]any, 9)
+	for i := range numbers {
+		numbers[i] = params + 1 + i
+	}
+	text := togetherHead + query + fmt.Sprintf(togetherTail, numbers...)
+	return &Together{db: db, text: text, params: params, cfg: cfg}, nil
+}
+
+// Prepare prepares the statement, without which Append takes two round trips.
+// Call it once at start; it needs a free connection of the pool. Transactions of
+// another *sql.DB go on without.
+func (t *Together) Prepare(ctx context.Context) error {
+	if t.stmt.Load() != nil {
+		return nil
+	}
+	stmt, err := t.db.PrepareContext(ctx, t.text)
+	if err != nil {
+		return fmt.Errorf("prepare the entity statement: %w", err)
+	}
+	if !t.stmt.CompareAndSwap(nil, stmt) {
+		return stmt.Close()
+	}
+	return nil
+}
+
+// Close frees what Prepare made. The database stays open.
+func (t *Together) Close() error {
+	if stmt := t.stmt.Swap(nil); stmt != nil {
+		return stmt.Close()
+	}
+	return nil
+}
+
+// Append runs the entity statement with args in tx, scans the first row that it
+// returns into into (nil: nowhere), and stores msgs. If it returns no row,
+// nothing is stored and the error is ErrNoEntity. For the rest it behaves as
+// outbox.Writer.Append: bad messages are refused before any I/O, and after an
+// error of the database tx can only be rolled back. Without msgs it runs the
+// statement alone.
+//
+// The messages are made before the statement runs: they cannot carry what it
+// returns, such as a version that the database counts up. Know the version (read
+// it, check it in the statement), or use Writer.Append.
+func (t *Together) Append(ctx context.Context, tx *sql.Tx, args, into []any, msgs ...outbox.Message) error {
+	if len(args) != t.params {
+		return fmt.Errorf("append outbox: the entity statement has %d parameters and was given %d", t.params, len(args))
+	}
+	call := &togetherCall{t, args, into}
+	if len(msgs) == 0 {
+		return call.Append(ctx, tx, nil)
+	}
+	w, err := outbox.NewWriter(call, outbox.WriterConfig{MaxPayloadBytes: t.cfg.MaxPayloadBytes})
+	if err != nil {
+		return err
+	}
+	return w.Append(ctx, tx, msgs...)
+}
+
+// togetherCall lets a Writer check the messages of one call and draw their ids.
+type togetherCall struct {
+	*Together
+	args, into []any
+}
+
+var _ outbox.Appender = (*togetherCall)(nil)
+
+// Append implements outbox.Appender.
+func (c *togetherCall) Append(ctx context.Context, tx *sql.Tx, msgs []outbox.Message) error {
+	messages, err := appendArgs(msgs)
+	if err != nil {
+		return err
+	}
+	rows, err := c.query(ctx, tx, append(append(make([]any, 0, len(c.args)+len(messages)), c.args...), messages...))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	returned := 0
+	for rows.Next() { // to the end: the insert may still be refused behind the last row
+		if returned++; returned > 1 || len(c.into) == 0 {
+			continue
+		}
+		if err := rows.Scan(c.into...); err != nil {
+			return fmt.Errorf("entity statement: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if returned == 0 {
+		return ErrNoEntity
+	}
+	return nil
+}
+
+func (c *togetherCall) query(ctx context.Context, tx *sql.Tx, args []any) (*sql.Rows, error) {
+	if stmt := c.stmt.Load(); stmt != nil {
+		rows, err := tx.StmtContext(ctx, stmt).QueryContext(ctx, args...)
+		if err == nil || !notSent(err) {
+			return rows, err
+		}
+	}
+	return tx.QueryContext(ctx, c.text, args...)
+}
