@@ -1,0 +1,37 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// Main runs a package's tests, lets go of the run's servers, and fails the
+// package if its tests passed but left goroutines behind. It does not return.
+//
+//	func TestMain(m *testing.M) { harness.Main(m) }
+func Main(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	code := m.Run()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := shared.release(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "harness:", err)
+	}
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(
+		// Sarama's metrics keep one clock for the life of the process.
+		goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
+	); err != nil {
+		fmt.Fprintln(os.Stderr, "harness: goroutines were left behind:", err)
+		return 1
+	}
+	return code
+}

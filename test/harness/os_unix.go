@@ -1,0 +1,125 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd
+
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"syscall"
+)
+
+// account is the user that a server runs as; nil is our own.
+type account struct{ uid, gid uint32 }
+
+// unprivileged returns the account for servers that refuse root: nil unless we
+// are root, else postgres or nobody.
+func unprivileged() (*account, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("user %s: %w", name, err)
+		}
+		return &account{uid: uint32(uid), gid: uint32(gid)}, nil
+	}
+	return nil, errors.New("postgres refuses to run as root, and there is neither a user postgres nor a user nobody")
+}
+
+// own gives path to the account.
+func (a *account) own(path string) error {
+	if a == nil {
+		return nil
+	}
+	return os.Chown(path, int(a.uid), int(a.gid))
+}
+
+// detach puts cmd into a session of its own, so that a Ctrl-C on the terminal
+// does not reach it, and makes it run as a.
+func detach(cmd *exec.Cmd, a *account) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if a != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
+	}
+}
+
+var signals = map[string]syscall.Signal{
+	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
+}
+
+// ask sends the signal of that name to one process.
+func ask(pid int, signal string) error {
+	sig, ok := signals[signal]
+	if !ok {
+		return fmt.Errorf("signal %q is not known", signal)
+	}
+	return syscall.Kill(pid, sig)
+}
+
+// freeze stops a process where it is.
+func freeze(pid int) error { return syscall.Kill(pid, syscall.SIGSTOP) }
+
+// freezeTree stops a process and all its descendants.
+func freezeTree(pid int) error {
+	if err := freeze(pid); err != nil {
+		return err
+	}
+	for _, p := range descendants(pid) {
+		_ = freeze(p) // it may have ended meanwhile
+	}
+	return nil
+}
+
+// thawTree lets a process and all its descendants go on.
+func thawTree(pid int) error {
+	for _, p := range descendants(pid) {
+		_ = syscall.Kill(p, syscall.SIGCONT)
+	}
+	return syscall.Kill(pid, syscall.SIGCONT)
+}
+
+// killTree ends a process and all its descendants. The process is frozen first,
+// so that it starts no more of them.
+func killTree(pid int) error {
+	if err := freeze(pid); err != nil {
+		return err
+	}
+	for _, p := range descendants(pid) {
+		_ = syscall.Kill(p, syscall.SIGKILL)
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// flock takes a lock on f that the kernel releases when this process ends. It
+// reports false if wait is false and somebody else holds it.
+func flock(f *os.File, exclusive, wait bool) (bool, error) {
+	how := syscall.LOCK_SH
+	if exclusive {
+		how = syscall.LOCK_EX
+	}
+	if !wait {
+		how |= syscall.LOCK_NB
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), how)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		default:
+			return false, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}

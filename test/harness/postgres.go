@@ -1,0 +1,205 @@
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	_ "github.com/lib/pq" // the driver of every connection here
+)
+
+// PostgresConfig describes a private Postgres server. The zero value is a fast
+// one for tests.
+type PostgresConfig struct {
+	// Durable turns fsync on, so that commits survive the machine. Killing the
+	// server loses no commit either way. Default off.
+	Durable bool
+	// MaxConnections is max_connections. Default 300.
+	MaxConnections int
+	// Settings are further server settings by name; they win over the defaults,
+	// among them wal_level=logical and max_prepared_transactions=100.
+	Settings map[string]string
+	// Port to listen on. Default: a free one.
+	Port int
+}
+
+// PostgresServer is a Postgres server. Its superuser is postgres, without a password.
+type PostgresServer struct {
+	server
+	dsn, admin string
+}
+
+// DSN is the URL of an empty database of the server, called millrace.
+func (p *PostgresServer) DSN() string { return p.dsn }
+
+// AdminDSN is the URL of the server's maintenance database, as superuser.
+func (p *PostgresServer) AdminDSN() string { return p.admin }
+
+// PausePostmaster freezes only the process that accepts connections: open
+// connections go on, new ones hang until Resume.
+func (p *PostgresServer) PausePostmaster() error {
+	return p.act("pause the postmaster of", func() error {
+		pid := p.backend.pid()
+		if pid == 0 {
+			return ErrUnsupported
+		}
+		return freeze(pid)
+	})
+}
+
+// StartPostgres starts a private Postgres server with a database of its own in a
+// temporary folder. Binaries come from the machine, or are fetched and kept if
+// there are none. ctx bounds the start, not the life of the server.
+func StartPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, error) {
+	bin, err := findPostgres(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	who, err := unprivileged()
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	dir, err := makeDir("postgres")
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	p, err := launchPostgres(ctx, cfg, bin, who, dir)
+	if err != nil {
+		_ = removeDir(dir)
+		return nil, err
+	}
+	return p, nil
+}
+
+func launchPostgres(ctx context.Context, cfg PostgresConfig, bin postgresBin, who *account, dir string) (*PostgresServer, error) {
+	if err := who.own(dir); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	data := filepath.Join(dir, "data")
+	err := run(ctx, who, filepath.Join(bin.dir, "initdb"), "-D", data, "-U", "postgres", "-A", "trust",
+		"-E", "UTF8", "--locale=C", "--no-sync")
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	port := cfg.Port
+	if port == 0 {
+		if port, err = FreePort(); err != nil {
+			return nil, fmt.Errorf("postgres: %w", err)
+		}
+	}
+	p := &PostgresServer{dsn: localDSN(port, "millrace"), admin: localDSN(port, "postgres")}
+	p.info = Info{Name: "postgres", Kind: Real, Version: bin.version, How: bin.how}
+	p.addr, p.dir = loopback(port), dir
+	p.backend = &process{
+		account: who, log: filepath.Join(dir, "log"), ask: "INT", abort: "QUIT",
+		ready:   func(ctx context.Context) error { return pingPostgres(ctx, p.admin) },
+		crashed: func() { dropSharedMemory(data) },
+		command: func() *exec.Cmd {
+			cmd := exec.Command(filepath.Join(bin.dir, "postgres"), cfg.args(data, port)...)
+			cmd.Dir = dir
+			return cmd
+		},
+	}
+	if err := p.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := execPostgres(ctx, p.admin, "CREATE DATABASE millrace"); err != nil {
+		return nil, fmt.Errorf("postgres: %w", errors.Join(err, p.Kill()))
+	}
+	return p, nil
+}
+
+// args are the server's arguments.
+func (c PostgresConfig) args(data string, port int) []string {
+	onOff := map[bool]string{true: "on", false: "off"}
+	settings := map[string]string{
+		"port": strconv.Itoa(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": "",
+		"fsync": onOff[c.Durable], "full_page_writes": onOff[c.Durable],
+		"max_connections": "300", "wal_level": "logical", "max_prepared_transactions": "100",
+		"shared_buffers": "128MB", "max_wal_size": "2GB", "timezone": "UTC", "log_timezone": "UTC",
+	}
+	if c.MaxConnections > 0 {
+		settings["max_connections"] = strconv.Itoa(c.MaxConnections)
+	}
+	maps.Copy(settings, c.Settings)
+	args := []string{"-D", data}
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	return args
+}
+
+// ExternalPostgres wraps a server that somebody else runs. url is a postgres://
+// URL whose user may create databases.
+func ExternalPostgres(ctx context.Context, url string) (*PostgresServer, error) {
+	u, err := parseURL(url, "postgres", "postgresql")
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	db, err := sql.Open("postgres", url)
+	if err != nil {
+		return nil, fmt.Errorf("postgres at %s: %w", u.Host, err)
+	}
+	defer db.Close()
+	var version string
+	if err := db.QueryRowContext(ctx, "SHOW server_version").Scan(&version); err != nil {
+		return nil, fmt.Errorf("postgres at %s: %w", u.Host, err)
+	}
+	p := &PostgresServer{dsn: url, admin: url}
+	p.info = Info{Name: "postgres", Kind: External, Version: firstField(version), How: "at " + u.Host}
+	p.addr, p.backend, p.up = u.Host, external{}, true
+	return p, nil
+}
+
+// dropSharedMemory removes the System V segment that a killed server leaves
+// behind. The machine has few of them, and only a restart on the same data would
+// free it. The 7th line of postmaster.pid has its key and id.
+func dropSharedMemory(data string) {
+	b, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		return
+	}
+	lines := strings.Split(string(b), "\n")
+	if len(lines) < 7 {
+		return
+	}
+	if ids := strings.Fields(lines[6]); len(ids) == 2 {
+		_ = exec.Command("ipcrm", "-m", ids[1]).Run() // best effort
+	}
+}
+
+func localDSN(port int, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: loopback(port), Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+func pingPostgres(ctx context.Context, dsn string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	db, err := sql.Open("postgres", dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.PingContext(ctx)
+}
+
+func execPostgres(ctx context.Context, dsn, statement string) error {
+	db, err := sql.Open("postgres", dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.ExecContext(ctx, statement)
+	return err
+}

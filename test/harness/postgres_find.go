@@ -1,0 +1,78 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// postgresBin is a folder with Postgres server programs.
+type postgresBin struct {
+	dir, version, how string
+}
+
+// findPostgres looks for server programs: where pg_config says, on PATH, in the
+// folders of Debian, Red Hat and Homebrew; else it fetches them.
+func findPostgres(ctx context.Context) (postgresBin, error) {
+	var dirs []string
+	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {
+		dirs = append(dirs, strings.TrimSpace(string(out)))
+	}
+	if path, err := exec.LookPath("initdb"); err == nil {
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	dirs = append(dirs, versioned("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin",
+		"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin")...)
+	for _, dir := range dirs {
+		if version, ok := postgresVersion(ctx, dir); ok {
+			return postgresBin{dir: dir, version: version, how: "started from " + dir}, nil
+		}
+	}
+	return fetchPostgres(ctx)
+}
+
+// versioned lists the folders that match, the highest version first.
+func versioned(patterns ...string) []string {
+	var all []string
+	for _, pattern := range patterns {
+		found, _ := filepath.Glob(pattern)
+		slices.SortFunc(found, func(a, b string) int { return number(b) - number(a) })
+		all = append(all, found...)
+	}
+	return all
+}
+
+// number reads the digits of a path as one number; 15 of /usr/lib/postgresql/15/bin.
+func number(path string) int {
+	digits := strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, path)
+	n, _ := strconv.Atoi(digits)
+	return n
+}
+
+// postgresVersion asks the programs in dir; false if they are not all there.
+func postgresVersion(ctx context.Context, dir string) (string, bool) {
+	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
+		return "", false
+	}
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
+	if err != nil {
+		return "", false
+	}
+	_, version, ok := strings.Cut(string(out), "(PostgreSQL) ")
+	return firstField(version), ok
+}
+
+// notInstalled is the error of a server that is not there.
+func notInstalled(what, install string) error {
+	return fmt.Errorf("%s is %w; to install it: %s", what, ErrNotInstalled, install)
+}
