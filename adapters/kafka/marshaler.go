@@ -1,0 +1,156 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/IBM/sarama"
+	wmkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// Marshaler turns outbox entries and Watermill messages into Kafka records and
+// records into Watermill messages. Its zero value is ready and safe for
+// concurrent use. Stock Watermill publishers and subscribers can use it; with
+// [NewPartitioner] they also keep a record's partition.
+type Marshaler struct {
+	// AllowNoKey lets a message without a key pass. Default false: refused.
+	AllowNoKey bool
+}
+
+var _ wmkafka.MarshalerUnmarshaler = Marshaler{}
+
+// Entry returns the Kafka record of e. It shares e's payload.
+func (m Marshaler) Entry(e *outbox.Entry) *sarama.ProducerMessage {
+	w := new(wire)
+	newArena([]outbox.Entry{*e}).entry(w, e)
+	return &w.msg
+}
+
+// Marshal returns the Kafka record of msg for topic. If msg's context carries an
+// outbox.Record, its key, headers and partition go out as they stand. Otherwise
+// the key is the metadata outbox.MetadataKey, which is no header itself, the
+// headers are the other metadata in the order of their names, and the message's
+// UUID is the event id if the metadata has none.
+//
+// An error is outbox.ErrUnpublishable: the message has no key.
+func (m Marshaler) Marshal(topic string, msg *message.Message) (*sarama.ProducerMessage, error) {
+	w := new(wire)
+	place, err := m.marshal(w, topic, msg)
+	if err != nil {
+		return nil, err
+	}
+	w.msg.Metadata = onPartition(place)
+	return &w.msg, nil
+}
+
+// marshal fills w and returns the partition the message asks for, or a negative number.
+func (m Marshaler) marshal(w *wire, topic string, msg *message.Message) (int32, error) {
+	if r, ok := outbox.RecordFrom(msg.Context()); ok {
+		headers := make([]sarama.RecordHeader, len(r.Headers))
+		for i, h := range r.Headers {
+			headers[i] = sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value}
+		}
+		w.set(topic, r.Key, msg.Payload, headers)
+		return r.Partition, nil
+	}
+	key := msg.Metadata[outbox.MetadataKey]
+	if key == "" && !m.AllowNoKey {
+		return outbox.PartitionByKey, outbox.Unpublishable("no key",
+			fmt.Errorf("message %q for topic %q has no metadata %q", msg.UUID, topic, outbox.MetadataKey))
+	}
+	w.set(topic, keyBytes(key), msg.Payload, metadataHeaders(msg))
+	return outbox.PartitionByKey, nil
+}
+
+func keyBytes(key string) []byte {
+	if key == "" {
+		return nil
+	}
+	return []byte(key)
+}
+
+func metadataHeaders(msg *message.Message) []sarama.RecordHeader {
+	headers := make([]sarama.RecordHeader, 0, len(msg.Metadata)+1)
+	for name, value := range msg.Metadata {
+		if name != outbox.MetadataKey {
+			headers = append(headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		}
+	}
+	if msg.UUID != "" && msg.Metadata[outbox.HeaderEventID] == "" {
+		headers = append(headers, sarama.RecordHeader{Key: nameEventID, Value: []byte(msg.UUID)})
+	}
+	sortHeaders(headers)
+	return headers
+}
+
+// Unmarshal returns the Watermill message of a consumed record. It never fails:
+// decoding is the handlers' matter, so that a bad record becomes a dead letter.
+func (m Marshaler) Unmarshal(record *sarama.ConsumerMessage) (*message.Message, error) {
+	msg, _ := m.Message(context.Background(), "", record)
+	return msg, nil
+}
+
+// Message returns the Watermill message of a record that group has received, and
+// its outbox.Record. The UUID is the event id; the metadata are the headers as
+// text, of which a later one of the same name wins; the context is ctx with the
+// outbox.Record.
+func (m Marshaler) Message(ctx context.Context, group string, record *sarama.ConsumerMessage) (*message.Message, *outbox.Record) {
+	r := &outbox.Record{
+		Topic: record.Topic, Partition: record.Partition, Offset: record.Offset, Timestamp: record.Timestamp,
+		Key: record.Key, Headers: make([]outbox.Header, 0, len(record.Headers)), Group: group,
+	}
+	metadata := make(message.Metadata, len(record.Headers))
+	for _, h := range record.Headers {
+		if h == nil {
+			continue
+		}
+		name := headerName(h.Key)
+		r.Headers = append(r.Headers, outbox.Header{Key: name, Value: h.Value})
+		metadata[name] = string(h.Value)
+	}
+	msg := message.NewMessage(messageUUID(metadata), record.Value)
+	msg.Metadata = metadata
+	msg.SetContext(outbox.WithRecord(ctx, r))
+	return msg, r
+}
+
+func messageUUID(metadata message.Metadata) string {
+	if id := metadata[outbox.HeaderEventID]; id != "" {
+		return id
+	}
+	if id := metadata[wmkafka.UUIDHeaderKey]; id != "" {
+		return id
+	}
+	return uuid.NewString()
+}
+
+// headerName returns b as a string, without an allocation for the usual names.
+func headerName(b []byte) string {
+	switch string(b) {
+	case outbox.HeaderEventID:
+		return outbox.HeaderEventID
+	case outbox.HeaderEventType:
+		return outbox.HeaderEventType
+	case outbox.HeaderAggregateType:
+		return outbox.HeaderAggregateType
+	case outbox.HeaderAggregateID:
+		return outbox.HeaderAggregateID
+	case outbox.HeaderAggregateVersion:
+		return outbox.HeaderAggregateVersion
+	case outbox.HeaderSchemaVersion:
+		return outbox.HeaderSchemaVersion
+	case outbox.HeaderOccurredAt:
+		return outbox.HeaderOccurredAt
+	case outbox.HeaderTraceparent:
+		return outbox.HeaderTraceparent
+	case outbox.HeaderCorrelationID:
+		return outbox.HeaderCorrelationID
+	case outbox.HeaderCausationID:
+		return outbox.HeaderCausationID
+	}
+	return string(b)
+}

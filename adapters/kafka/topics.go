@@ -1,0 +1,139 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// DeadLetterSuffix makes the name of a topic's dead-letter topic.
+const DeadLetterSuffix = ".dlt"
+
+const (
+	deadLetterRetention = 14 * 24 * time.Hour
+	deadLetterRoom      = 64 << 10 // for the headers that tell of the failure
+	defaultMaxMessage   = 1_048_588
+)
+
+// Admin creates, checks and measures topics. It connects when it is first used.
+// Its methods are safe for concurrent use and go one at a time; the end of their
+// context ends them at once.
+type Admin struct{ link *link }
+
+// NewAdmin returns an Admin, or everything that is wrong with cfg.
+func NewAdmin(cfg Config) (*Admin, error) {
+	sc, err := cfg.Sarama()
+	if err != nil {
+		return nil, err
+	}
+	return newAdmin(cfg.withDefaults(), sc), nil
+}
+
+func newAdmin(cfg Config, sc *sarama.Config) *Admin { return &Admin{link: newLink(cfg, sc)} }
+
+// Close ends calls under way and the connection. It returns nil.
+func (a *Admin) Close() error {
+	a.link.close()
+	return nil
+}
+
+// Topic is what EnsureTopics makes.
+type Topic struct {
+	Name string
+	// Partitions cannot be changed later without moving keys. Default 6.
+	Partitions int32
+	// Replicas of each partition. Default 0: as the brokers are set up. With 3
+	// or more, two of them must be in sync for a write.
+	Replicas int16
+	// MaxMessageBytes is the largest batch the topic takes. Default 0: Kafka's
+	// own 1,048,588.
+	MaxMessageBytes int
+	// Retention is how long records are kept. Default 0: as the brokers are set
+	// up; -1 keeps them for ever.
+	Retention time.Duration
+	// NoDeadLetters makes no dead-letter topic beside it.
+	NoDeadLetters bool
+}
+
+func (t Topic) deadLetters() Topic {
+	return Topic{
+		Name: t.Name + DeadLetterSuffix, Partitions: t.Partitions, Replicas: t.Replicas, Retention: deadLetterRetention,
+		MaxMessageBytes: orDefault(t.MaxMessageBytes, defaultMaxMessage) + deadLetterRoom, NoDeadLetters: true,
+	}
+}
+
+// ErrTopicDiffers is in the error of EnsureTopics for a topic that exists with
+// another number of partitions.
+var ErrTopicDiffers = errors.New("topic exists with another number of partitions")
+
+// EnsureTopics creates the topics that are missing, each with its dead-letter
+// topic of as many partitions, kept 14 days and with 64 KiB more room. It never
+// changes a topic that exists: if its partitions are not as asked, the error is
+// ErrTopicDiffers. Several programs may call it at once.
+func (a *Admin) EnsureTopics(ctx context.Context, topics ...Topic) error {
+	var all []Topic
+	for _, t := range topics {
+		t.Partitions = orDefault(t.Partitions, 6)
+		all = append(all, t)
+		if !t.NoDeadLetters {
+			all = append(all, t.deadLetters())
+		}
+	}
+	return a.link.do(ctx, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+		var errs []error
+		for _, t := range all {
+			if err := ensure(ctx, admin, t); err != nil {
+				errs = append(errs, fmt.Errorf("ensure topic %s: %w", t.Name, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+func ensure(ctx context.Context, admin sarama.ClusterAdmin, t Topic) error {
+	err := admin.CreateTopic(t.Name, t.detail(), false)
+	if err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
+		return err
+	}
+	for { // brokers learn of a new topic a little later
+		found, err := describe(admin, t.Name)
+		switch {
+		case err == nil && found.Partitions != t.Partitions:
+			return fmt.Errorf("%w: %d, not %d: adding partitions would move keys, so drain the topic and change it by hand, or ask for %d",
+				ErrTopicDiffers, found.Partitions, t.Partitions, found.Partitions)
+		case err == nil && len(found.Leaderless) == 0:
+			return nil
+		case err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (t Topic) detail() *sarama.TopicDetail {
+	config := map[string]*string{}
+	set := func(name, value string) { config[name] = &value }
+	if t.MaxMessageBytes > 0 {
+		set("max.message.bytes", strconv.Itoa(t.MaxMessageBytes))
+	}
+	if t.Retention != 0 {
+		ms := int64(-1)
+		if t.Retention > 0 {
+			ms = t.Retention.Milliseconds()
+		}
+		set("retention.ms", strconv.FormatInt(ms, 10))
+		set("cleanup.policy", "delete")
+	}
+	if t.Replicas >= 3 {
+		set("min.insync.replicas", "2")
+	}
+	return &sarama.TopicDetail{NumPartitions: t.Partitions, ReplicationFactor: orDefault(t.Replicas, -1), ConfigEntries: config}
+}

@@ -1,0 +1,154 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/google/uuid"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// octets is a Sarama Encoder whose pointer costs no allocation.
+type octets []byte
+
+func (o *octets) Encode() ([]byte, error) { return *o, nil }
+func (o *octets) Length() int             { return len(*o) }
+
+// The names of our own headers, shared by all messages. Sarama only reads them.
+var (
+	nameEventID          = []byte(outbox.HeaderEventID)
+	nameEventType        = []byte(outbox.HeaderEventType)
+	nameAggregateType    = []byte(outbox.HeaderAggregateType)
+	nameAggregateID      = []byte(outbox.HeaderAggregateID)
+	nameAggregateVersion = []byte(outbox.HeaderAggregateVersion)
+	nameOccurredAt       = []byte(outbox.HeaderOccurredAt)
+)
+
+// wire is one message as Sarama takes it, with its parts in one piece of memory.
+type wire struct {
+	msg        sarama.ProducerMessage
+	key, value octets
+}
+
+func (w *wire) set(topic string, key, value []byte, headers []sarama.RecordHeader) {
+	w.msg.Topic, w.msg.Headers = topic, headers
+	if key != nil {
+		w.key = key
+		w.msg.Key = &w.key
+	}
+	if value != nil { // a nil Encoder is a null value on the wire
+		w.value = value
+		w.msg.Value = &w.value
+	}
+}
+
+// size is what the record takes of a batch, rounded up as Sarama does.
+func (w *wire) size() int { return w.msg.ByteSize(2) }
+
+// recordOverhead is what Sarama reckons for a record beside its contents.
+const recordOverhead = 5*binary.MaxVarintLen32 + binary.MaxVarintLen64 + 1
+
+// entrySize is the size that the wire form of e will have, or a little more.
+func entrySize(e *outbox.Entry) int {
+	size := recordOverhead + len(e.Key) + len(e.Payload)
+	header := func(name string, value int) { size += len(name) + value + 2*binary.MaxVarintLen32 }
+	header(outbox.HeaderEventID, 36)
+	header(outbox.HeaderEventType, len(e.Type))
+	header(outbox.HeaderAggregateType, len(e.AggregateType))
+	header(outbox.HeaderAggregateID, len(e.AggregateID))
+	header(outbox.HeaderAggregateVersion, 20)
+	header(outbox.HeaderOccurredAt, 35)
+	for name, value := range e.Headers {
+		header(name, len(value))
+	}
+	return size
+}
+
+// arena holds the texts and headers of the messages of one batch, so that a
+// message needs no allocation of its own.
+type arena struct {
+	texts   []byte
+	headers []sarama.RecordHeader
+}
+
+const (
+	fixedHeaders = 6
+	fixedText    = 36 + 20 + 35 // event id, version, timestamp
+)
+
+// newArena makes room for the texts of the entries; it grows if that falls short.
+func newArena(entries []outbox.Entry) *arena {
+	texts, headers := 0, 0
+	for i := range entries {
+		m := &entries[i].Message
+		texts += fixedText + len(m.Key) + len(m.Type) + len(m.AggregateType) + len(m.AggregateID)
+		headers += fixedHeaders + len(m.Headers)
+		for name, value := range m.Headers {
+			texts += len(name) + len(value)
+		}
+	}
+	return &arena{texts: make([]byte, 0, texts), headers: make([]sarama.RecordHeader, 0, headers)}
+}
+
+func (a *arena) text(s string) []byte {
+	from := len(a.texts)
+	a.texts = append(a.texts, s...)
+	return slices.Clip(a.texts[from:])
+}
+
+func (a *arena) header(name []byte, value string) {
+	if value != "" {
+		a.headers = append(a.headers, sarama.RecordHeader{Key: name, Value: a.text(value)})
+	}
+}
+
+func (a *arena) uuid(id uuid.UUID) []byte {
+	from := len(a.texts)
+	b := hex.AppendEncode(a.texts, id[:4])
+	for _, part := range [][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
+		b = hex.AppendEncode(append(b, '-'), part)
+	}
+	a.texts = b
+	return slices.Clip(b[from:])
+}
+
+// entry writes e into w, with the headers of outbox.RecordHeaders.
+func (a *arena) entry(w *wire, e *outbox.Entry) {
+	from := len(a.headers)
+	a.headers = append(a.headers, sarama.RecordHeader{Key: nameEventID, Value: a.uuid(e.ID)})
+	a.header(nameEventType, e.Type)
+	a.header(nameAggregateType, e.AggregateType)
+	a.header(nameAggregateID, e.AggregateID)
+	if e.AggregateVersion > 0 {
+		at := len(a.texts)
+		a.texts = strconv.AppendInt(a.texts, e.AggregateVersion, 10)
+		a.headers = append(a.headers, sarama.RecordHeader{Key: nameAggregateVersion, Value: slices.Clip(a.texts[at:])})
+	}
+	if _, set := e.Headers[outbox.HeaderOccurredAt]; !set {
+		at := len(a.texts)
+		a.texts = e.CreatedAt.UTC().AppendFormat(a.texts, time.RFC3339Nano)
+		a.headers = append(a.headers, sarama.RecordHeader{Key: nameOccurredAt, Value: slices.Clip(a.texts[at:])})
+	}
+	own := len(a.headers)
+	for name, value := range e.Headers {
+		if !outbox.ReservedHeader(name) {
+			a.headers = append(a.headers, sarama.RecordHeader{Key: a.text(name), Value: a.text(value)})
+		}
+	}
+	sortHeaders(a.headers[own:])
+	w.set(e.Topic, a.text(e.Key), e.Payload, slices.Clip(a.headers[from:]))
+}
+
+// sortHeaders makes the order of headers the same in every run.
+func sortHeaders(headers []sarama.RecordHeader) {
+	for i := 1; i < len(headers); i++ {
+		for j := i; j > 0 && string(headers[j].Key) < string(headers[j-1].Key); j-- {
+			headers[j], headers[j-1] = headers[j-1], headers[j]
+		}
+	}
+}
