@@ -1,0 +1,205 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// DeadLetterSuffix is what follows the source topic in a dead-letter topic's name.
+const DeadLetterSuffix = ".dlt"
+
+// DeadLetterTopic is the topic of the dead letters of topic.
+func DeadLetterTopic(topic string) string { return topic + DeadLetterSuffix }
+
+// DeadLetterConfig configures DeadLetter. Only Publisher is required.
+type DeadLetterConfig struct {
+	// Publisher takes the dead letters. It must return only once the broker has
+	// them, and should honour the outbox.Record in the message's context; without
+	// that, partition and repeated headers are lost. It must admit 64 KiB more
+	// than the source topic does: of a dead letter that is too large, the value
+	// is left out. It is never closed here.
+	Publisher message.Publisher
+	// Topic names the dead-letter topic of a source topic. Default
+	// DeadLetterTopic.
+	Topic func(source string) string
+	// Group names the consumer group where the record does not tell it.
+	Group string
+	// Classify decides on errors that Retry has not. Default Classify.
+	Classify func(error) Verdict
+	// Tracer writes traceparent into the dead letter of a message that has none.
+	// Default none.
+	Tracer Tracer
+	// RetryWait is the first wait after a refused publish; waits double up to
+	// MaxRetryWait. Defaults 1 s and 30 s.
+	RetryWait    time.Duration
+	MaxRetryWait time.Duration
+	// Hooks tell of what happens. Default none.
+	Hooks Hooks
+}
+
+// Validate names every field that is missing or out of range.
+func (c *DeadLetterConfig) Validate() error {
+	var errs []error
+	if c.Publisher == nil {
+		errs = append(errs, errors.New("dead letters: publisher is missing"))
+	}
+	if c.RetryWait < 0 || c.MaxRetryWait < 0 {
+		errs = append(errs, errors.New("dead letters: waits must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *DeadLetterConfig) setDefaults() {
+	if c.Topic == nil {
+		c.Topic = DeadLetterTopic
+	}
+	if c.Classify == nil {
+		c.Classify = Classify
+	}
+	if c.RetryWait == 0 {
+		c.RetryWait = time.Second
+	}
+	if c.MaxRetryWait == 0 {
+		c.MaxRetryWait = 30 * time.Second
+	}
+	c.MaxRetryWait = max(c.MaxRetryWait, c.RetryWait)
+}
+
+// DeadLetter is a middleware that publishes a message whose handling failed to
+// its dead-letter topic and then acknowledges it. While the publish is refused it
+// is repeated, alone: the handler does not run again and the message is not
+// acknowledged. A failure under an ended context is returned as ErrUnfinished.
+func DeadLetter(cfg DeadLetterConfig) (message.HandlerMiddleware, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	return func(next message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			ctx := msg.Context()
+			out, err := next(msg)
+			msg.SetContext(ctx)
+			if err == nil {
+				return out, nil
+			}
+			if unfinished(ctx, err) {
+				return nil, ErrUnfinished
+			}
+			return nil, cfg.bury(ctx, msg, err)
+		}
+	}, nil
+}
+
+// bury publishes the dead letter, however long that takes.
+func (c *DeadLetterConfig) bury(ctx context.Context, msg *message.Message, err error) error {
+	d := deliveryFrom(ctx)
+	src := sourceRecord(ctx, msg)
+	f := c.failure(ctx, src, err)
+	d.Disposition, d.Err = f.disposition, f.err
+	blocked := false
+	defer func() {
+		if blocked {
+			d.blocked.Add(-1)
+		}
+	}()
+	for wait := c.RetryWait; ; wait = min(2*wait, c.MaxRetryWait) {
+		refused := c.publishSmaller(ctx, msg, src, f)
+		if refused == nil {
+			d.Outcome = OutcomeDeadLettered
+			return nil
+		}
+		if unfinished(ctx, refused) {
+			return ErrUnfinished
+		}
+		c.Hooks.deadLetterFailed(d.Delivery, refused, wait)
+		if !blocked {
+			blocked = true
+			d.blocked.Add(1)
+		}
+		if !sleep(ctx, wait) {
+			return ErrUnfinished
+		}
+	}
+}
+
+func (c *DeadLetterConfig) failure(ctx context.Context, src *outbox.Record, err error) failure {
+	f := failure{attempts: 1, err: err, group: src.Group, at: time.Now()}
+	if f.group == "" {
+		f.group = c.Group
+	}
+	if c.Tracer != nil {
+		f.traceparent = c.Tracer.Traceparent(ctx)
+	}
+	if given, ok := errors.AsType[*FailureError](err); ok {
+		f.attempts, f.disposition, f.err = given.Attempts, given.Disposition, given.Err
+		return f
+	}
+	f.disposition = dispositionOf(err, c.Classify(err))
+	return f
+}
+
+// reasonTooLarge is the outbox.UnpublishableError.Reason of publishers for a
+// message that is over the limit.
+const reasonTooLarge = "message too large"
+
+// publishSmaller publishes the whole dead letter; if it is refused for good,
+// without the stack; if it is too large all the same, without its value, which
+// then is to be found at its origin only.
+func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *outbox.Record, f failure) error {
+	headers := letterHeaders(src, f, func(name string) { c.Hooks.badHeader(src.Topic, name) })
+	refused := c.publish(ctx, msg, src, appendExceptions(headers, f.err, true), msg.Payload)
+	if errors.Is(refused, outbox.ErrUnpublishable) {
+		refused = c.publish(ctx, msg, src, appendExceptions(headers, f.err, false), msg.Payload)
+	}
+	if why, ok := errors.AsType[*outbox.UnpublishableError](refused); ok && why.Reason == reasonTooLarge {
+		headers = append(headers, text(HeaderValueOmitted, strconv.Itoa(len(msg.Payload))))
+		refused = c.publish(ctx, msg, src, appendExceptions(headers, f.err, false), nil)
+	}
+	return refused
+}
+
+func (c *DeadLetterConfig) publish(ctx context.Context, msg *message.Message, src *outbox.Record, headers []outbox.Header, value []byte) error {
+	topic := c.Topic(src.Topic)
+	rec := &outbox.Record{Topic: topic, Partition: src.Partition, Key: src.Key, Headers: headers}
+	if err := c.Publisher.Publish(topic, recordMessage(ctx, msg.UUID, rec, value)); err != nil {
+		return fmt.Errorf("publish dead letter to %s: %w", topic, err)
+	}
+	return nil
+}
+
+// recordMessage is a message that publishers who know outbox.Record send as rec,
+// and others as near to it as metadata allows.
+func recordMessage(ctx context.Context, uuid string, rec *outbox.Record, payload []byte) *message.Message {
+	m := message.NewMessageWithContext(outbox.WithRecord(ctx, rec), uuid, payload)
+	for _, h := range rec.Headers {
+		m.Metadata.Set(h.Key, string(h.Value))
+	}
+	m.Metadata.Set(outbox.MetadataKey, string(rec.Key))
+	return m
+}
+
+// sourceRecord is the record that msg came from, or what metadata tell of it.
+func sourceRecord(ctx context.Context, msg *message.Message) *outbox.Record {
+	if r, ok := outbox.RecordFrom(ctx); ok {
+		return r
+	}
+	r := &outbox.Record{Topic: message.SubscribeTopicFromCtx(ctx), Partition: outbox.PartitionByKey, Offset: -1}
+	for name, value := range msg.Metadata {
+		if name == outbox.MetadataKey {
+			r.Key = []byte(value)
+			continue
+		}
+		r.Headers = append(r.Headers, text(name, value))
+	}
+	slices.SortFunc(r.Headers, func(a, b outbox.Header) int { return strings.Compare(a.Key, b.Key) })
+	return r
+}
