@@ -1,0 +1,82 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+)
+
+// Names of the fields that Handler adds, as OpenTelemetry names them.
+const (
+	FieldTraceID    = "trace_id"
+	FieldSpanID     = "span_id"
+	FieldTraceFlags = "trace_flags"
+)
+
+// Handler is a slog.Handler that adds to each line, at the top level and also
+// after WithGroup: trace_id, span_id and trace_flags of the context; topic,
+// partition, offset and group of the Kafka record the context carries; and the
+// attributes given to [ContextWithAttrs]. No attribute is longer than
+// [MaxAttrBytes]. Byte slices are logged by their length only.
+type Handler struct {
+	inner  slog.Handler // holds the attributes from before the first group
+	groups []group      // open groups, outermost first
+}
+
+// group is one open group with the attributes added inside it.
+type group struct {
+	name  string
+	attrs []slog.Attr
+}
+
+var _ slog.Handler = (*Handler)(nil)
+
+// NewHandler wraps inner, which writes the lines.
+func NewHandler(inner slog.Handler) *Handler { return &Handler{inner: inner} }
+
+// Enabled reports what the wrapped handler reports.
+func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.inner.Enabled(ctx, level)
+}
+
+// WithAttrs returns a handler that adds attrs inside the open groups.
+func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	if len(attrs) == 0 {
+		return h
+	}
+	capped := capAttrs(attrs)
+	if len(h.groups) == 0 {
+		return &Handler{inner: h.inner.WithAttrs(capped)}
+	}
+	groups := slices.Clone(h.groups)
+	last := &groups[len(groups)-1]
+	last.attrs = append(slices.Clip(last.attrs), capped...)
+	return &Handler{inner: h.inner, groups: groups}
+}
+
+// WithGroup returns a handler that puts later attributes under name; the fields
+// of the context stay at the top.
+func (h *Handler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	return &Handler{inner: h.inner, groups: append(slices.Clip(h.groups), group{name: name})}
+}
+
+// Handle writes the line.
+func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
+	attrs := make([]slog.Attr, 0, r.NumAttrs())
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, capAttr(a))
+		return true
+	})
+	for i := len(h.groups) - 1; i >= 0; i-- {
+		g := h.groups[i]
+		all := append(slices.Clip(g.attrs), attrs...)
+		attrs = []slog.Attr{{Key: g.name, Value: slog.GroupValue(all...)}}
+	}
+	line := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	line.AddAttrs(contextAttrs(ctx)...)
+	line.AddAttrs(attrs...)
+	return h.inner.Handle(ctx, line)
+}

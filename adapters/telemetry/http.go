@@ -1,0 +1,18 @@
+package telemetry
+
+import "net/http"
+
+// HeaderTraceID is the response header that tells a caller its trace id.
+const HeaderTraceID = "X-Trace-Id"
+
+// HTTP continues the trace of each request, or starts one, and answers with its
+// id in X-Trace-Id.
+func HTTP(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := Tracer{}.Continue(r.Context(), r.Header.Get(HeaderTraceparent))
+		if t, ok := TraceFrom(ctx); ok {
+			w.Header().Set(HeaderTraceID, t.ID())
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
