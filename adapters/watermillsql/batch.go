@@ -1,0 +1,143 @@
+package watermillsql
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// batch is what one transaction moved.
+type batch struct{ moved, passed int64 }
+
+// move takes all rows up to the cut that the group has not acknowledged to the
+// outbox, and the group's offset past them.
+func (i *Importer) move(ctx context.Context, tx *sql.Tx, upTo string) (b batch, err error) {
+	from, err := i.stock.mark(ctx, tx, i.cfg.ConsumerGroup, true)
+	if err != nil {
+		return b, err
+	}
+	var last mark
+	err = tx.QueryRowContext(ctx, i.stock.text(lastRowSQL), from.offset, from.xid, upTo).Scan(&last.offset, &last.xid)
+	if errors.Is(err, sql.ErrNoRows) {
+		return b, nil // a stock subscriber was faster
+	}
+	if err != nil {
+		return b, fmt.Errorf("read %s: %w", i.stock.messages, err)
+	}
+	if _, err := tx.ExecContext(ctx, i.stock.text(openRowsSQL), from.offset, from.xid, upTo); err != nil {
+		return b, fmt.Errorf("read %s: %w", i.stock.messages, err)
+	}
+	for {
+		rows, err := i.fetch(ctx, tx)
+		if err != nil {
+			return b, fmt.Errorf("read %s: %w", i.stock.messages, err)
+		}
+		if len(rows) == 0 {
+			break
+		}
+		if err := i.append(ctx, tx, rows, &b); err != nil {
+			return b, err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, closeRowsSQL); err != nil {
+		return b, err
+	}
+	if _, err := tx.ExecContext(ctx, i.stock.text(setMarkSQL), i.cfg.ConsumerGroup, last.offset, last.xid); err != nil {
+		return b, fmt.Errorf("advance the offset of group %q: %w", i.cfg.ConsumerGroup, err)
+	}
+	return b, nil
+}
+
+// fetch reads the next rows of the open cursor.
+func (i *Importer) fetch(ctx context.Context, tx *sql.Tx) ([]StockRow, error) {
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(fetchRowsSQL, i.cfg.BatchSize))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []StockRow
+	for rows.Next() {
+		var r StockRow
+		if err := rows.Scan(&r.Offset, &r.TransactionID, &r.UUID, &r.Payload, &r.Metadata, &r.CreatedAt); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// append appends rows to the outbox: together, and one by one if one is refused.
+func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *batch) error {
+	msgs := make([]outbox.Message, 0, len(rows))
+	from := make([]StockRow, 0, len(rows))
+	for _, r := range rows {
+		m, err := i.message(r)
+		if err != nil {
+			if err := i.bad(ctx, r, err, b); err != nil {
+				return err
+			}
+			continue
+		}
+		msgs, from = append(msgs, m), append(from, r)
+	}
+	err := i.cfg.Writer.Append(ctx, tx, msgs...)
+	if err == nil {
+		b.moved += int64(len(msgs))
+		return nil
+	}
+	if !errors.Is(err, outbox.ErrInvalidMessage) {
+		return err
+	}
+	for n, m := range msgs {
+		err := i.cfg.Writer.Append(ctx, tx, m)
+		switch {
+		case err == nil:
+			b.moved++
+		case errors.Is(err, outbox.ErrInvalidMessage):
+			if err := i.bad(ctx, from[n], err, b); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+func (i *Importer) bad(ctx context.Context, r StockRow, cause error, b *batch) error {
+	if err := i.cfg.Bad(ctx, &RowError{Table: i.stock.messages, Row: r, Err: cause}); err != nil {
+		return err
+	}
+	b.passed++
+	return nil
+}
+
+// message makes an outbox message of a row. It keeps the time at which the row
+// was written.
+func (i *Importer) message(r StockRow) (outbox.Message, error) {
+	m := message.NewMessage(r.UUID, r.Payload)
+	if len(r.Metadata) > 0 {
+		if err := json.Unmarshal(r.Metadata, &m.Metadata); err != nil {
+			return outbox.Message{}, fmt.Errorf("metadata: %w", err)
+		}
+	}
+	topic, m, err := i.cfg.Unwrap(i.cfg.Topic, m)
+	if err != nil {
+		return outbox.Message{}, err
+	}
+	out, err := convert(i.cfg.Key, topic, m)
+	if err != nil {
+		return out, err
+	}
+	if _, set := out.Headers[outbox.HeaderOccurredAt]; !set {
+		out.Headers[outbox.HeaderOccurredAt] = r.CreatedAt.UTC().Format(time.RFC3339Nano)
+	}
+	return out, nil
+}

@@ -1,0 +1,92 @@
+package watermillsql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+)
+
+// Pending is what an import finds, see Importer.Look.
+type Pending struct {
+	Ready   int64 // rows that would be moved
+	Waiting int64 // rows that wait for an older transaction of the database to end
+	Bad     []*RowError
+	Moved   bool // Switch has been called
+}
+
+// maxBad bounds the rows that Look lists.
+const maxBad = 100
+
+// Look tries everything and changes nothing: it unwraps and checks each row that
+// would be moved now, and lists those that the outbox would not take, at most 100.
+func (i *Importer) Look(ctx context.Context) (Pending, error) {
+	p, err := i.look(ctx)
+	if err != nil {
+		err = fmt.Errorf("look at the stock table: %w", err)
+	}
+	return p, err
+}
+
+func (i *Importer) look(ctx context.Context) (p Pending, err error) {
+	if err := i.stock.check(ctx, i.db, i.cfg.ConsumerGroup, i.cfg.FromStart); err != nil {
+		return p, err
+	}
+	tx, err := i.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, rollback(tx)) }()
+	from, err := i.stock.mark(ctx, tx, i.cfg.ConsumerGroup, false)
+	if err != nil {
+		return p, err
+	}
+	if err := tx.QueryRowContext(ctx, movedSQL, i.stock.messages).Scan(&p.Moved); err != nil {
+		return p, err
+	}
+	if err := tx.QueryRowContext(ctx, i.stock.text(pendingSQL), from.offset, from.xid).Scan(&p.Ready, &p.Waiting); err != nil {
+		return p, err
+	}
+	var newest string
+	err = tx.QueryRowContext(ctx, i.stock.text(newestDecidedSQL)).Scan(&newest)
+	if errors.Is(err, sql.ErrNoRows) {
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	_, err = tx.ExecContext(ctx, i.stock.text(openRowsSQL), from.offset, from.xid, newest)
+	for err == nil {
+		var rows []StockRow
+		if rows, err = i.fetch(ctx, tx); err != nil || len(rows) == 0 {
+			break
+		}
+		i.tryAll(rows, &p)
+	}
+	return p, err
+}
+
+func (i *Importer) tryAll(rows []StockRow, p *Pending) {
+	for _, r := range rows {
+		m, err := i.message(r)
+		if err == nil {
+			_, err = checked(outboxRows{m}, 0)
+		}
+		if err != nil && len(p.Bad) < maxBad {
+			p.Bad = append(p.Bad, &RowError{Table: i.stock.messages, Row: r, Err: err})
+		}
+	}
+}
+
+// passing reports whether an error may pass by itself: anything but a row that
+// needs a decision and a statement that the server will never take.
+func passing(err error) bool {
+	var row *RowError
+	if errors.As(err, &row) || errors.Is(err, ErrNoStockTable) || errors.Is(err, ErrUnknownGroup) {
+		return false
+	}
+	return pq.As(err, pqerror.UndefinedTable, pqerror.UndefinedColumn, pqerror.InsufficientPrivilege) == nil
+}
