@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/cmd/notifier/service"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+const usage = `notifier [flags]
+
+Flags win over the environment. Servers that do not answer are waited for; a
+wrong configuration ends the program with code 2, all of it reported at once.
+
+`
+
+// Run reads flags and environment, runs the service until ctx ends, and returns
+// the exit code. Logs and errors go to stderr.
+func Run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) int {
+	cfg, err := parse(args, getenv, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err = errors.Join(err, cfg.Validate()); err != nil {
+		report(stderr, err)
+		fmt.Fprintln(stderr, "notifier: see notifier --help")
+		return exitUsage
+	}
+	if err := service.Run(ctx, cfg); err != nil {
+		report(stderr, err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+func report(w io.Writer, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintln(w, "notifier:", line)
+	}
+}
+
+// parse returns the configuration that args and environment give. It does not
+// stop at the first unknown flag.
+func parse(args []string, getenv func(string) string, stderr io.Writer) (service.Config, error) {
+	var cfg service.Config
+	var brokers, format, level string
+	fs := flag.NewFlagSet("notifier", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&cfg.DatabaseURL, "postgres", getenv("DATABASE_URL"), "Postgres address [DATABASE_URL]")
+	fs.StringVar(&brokers, "kafka", getenv("KAFKA_BROKERS"), "Kafka bootstrap addresses, separated by commas [KAFKA_BROKERS]")
+	fs.StringVar(&cfg.RedisURL, "redis", getenv("REDIS_URL"), "Redis address [REDIS_URL]")
+	fs.StringVar(&cfg.Addr, "addr", getenv("NOTIFIER_ADDR"), "where the HTTP API listens, by default :8080 [NOTIFIER_ADDR]")
+	fs.BoolVar(&cfg.Migrate, "migrate", false, "apply pending migrations at start")
+	fs.IntVar(&cfg.Partitions, "partitions", 0, "partitions of the topic if it is missing, by default 6; -1 makes none")
+	fs.StringVar(&cfg.Relay, "relay-name", "", "name of the relay, by default relay")
+	fs.StringVar(&format, "log-format", "text", "text or json")
+	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+
+	var errs []error
+	for rest := args; ; rest = fs.Args() { // after an error the flag is used up
+		err := fs.Parse(rest)
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(stderr, usage)
+			hideSecrets(fs)
+			fs.SetOutput(stderr)
+			fs.PrintDefaults()
+			return cfg, err
+		}
+		if err == nil {
+			break
+		}
+		errs = append(errs, err)
+	}
+	for _, arg := range fs.Args() {
+		errs = append(errs, fmt.Errorf("unexpected argument %q", arg))
+	}
+	for b := range strings.SplitSeq(brokers, ",") {
+		if b = strings.TrimSpace(b); b != "" {
+			cfg.Brokers = append(cfg.Brokers, b)
+		}
+	}
+	logger, err := newLogger(stderr, format, level)
+	cfg.Logger = logger
+	return cfg, errors.Join(append(errs, err)...)
+}
+
+// hideSecrets keeps addresses from the environment out of the help text.
+func hideSecrets(fs *flag.FlagSet) {
+	fs.VisitAll(func(f *flag.Flag) { f.DefValue = "" })
+}
+
+func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var errs []error
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil {
+		errs = append(errs, fmt.Errorf("log-level: %q is not debug, info, warn or error", level))
+	}
+	opts := &slog.HandlerOptions{Level: least}
+	var h slog.Handler = slog.NewTextHandler(w, opts)
+	switch format {
+	case "text":
+	case "json":
+		h = slog.NewJSONHandler(w, opts)
+	default:
+		errs = append(errs, fmt.Errorf("log-format: %q is not text or json", format))
+	}
+	return slog.New(telemetry.NewHandler(h)), errors.Join(errs...)
+}

@@ -1,0 +1,58 @@
+package service
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/adapters/views"
+	"github.com/millrace-go/millrace/outbox/pgstore"
+)
+
+// maxConns leaves room for several services on one Postgres of 100 connections.
+const maxConns = 30
+
+// buildClients makes the clients of the three servers; none connects yet.
+func (s *service) buildClients() (err error) {
+	if s.db, err = pgstore.Open(s.cfg.DatabaseURL, pgstore.OpenConfig{}); err != nil {
+		return err
+	}
+	s.db.SetMaxOpenConns(maxConns)
+	s.db.SetMaxIdleConns(maxConns)
+	s.db.SetConnMaxIdleTime(time.Minute)
+	if s.store, err = pgstore.New(s.db, pgstore.Config{}); err != nil {
+		return err
+	}
+	opt, err := redis.ParseURL(s.cfg.RedisURL)
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	impatient(opt)
+	s.redis = redis.NewClient(opt)
+	if s.views, err = views.New(s.redis, views.Config{}); err != nil {
+		return err
+	}
+	brokers := kafka.Config{Brokers: s.cfg.Brokers, ClientID: "notifier", CloseTimeout: s.cfg.DrainTimeout}
+	if s.relayed, err = kafka.NewPublisher(brokers); err != nil {
+		return err
+	}
+	if s.dead, err = kafka.NewPublisher(brokers); err != nil {
+		return err
+	}
+	s.admin, err = kafka.NewAdmin(brokers)
+	return err
+}
+
+// impatient keeps a slow Redis from slowing the readers down: they have Postgres.
+func impatient(opt *redis.Options) {
+	opt.ContextTimeoutEnabled = true
+	opt.DialTimeout = 200 * time.Millisecond
+	opt.ReadTimeout = 100 * time.Millisecond
+	opt.WriteTimeout = 100 * time.Millisecond
+	opt.PoolTimeout = 100 * time.Millisecond
+	opt.MaxRetries = -1
+	opt.DialerRetries = 1
+	opt.PoolSize = 64
+}

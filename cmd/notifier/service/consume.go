@@ -1,0 +1,90 @@
+package service
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/domain"
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// buildConsuming wires the handler of the views. A Redis that is away says
+// nothing about the message, so it is waited for however long it takes; only
+// what cannot be decoded, and a key that somebody else uses, is a dead letter.
+func (s *service) buildConsuming() (err error) {
+	s.router, err = consumer.New(consumer.Config{
+		DeadLetters:  s.dead,
+		Tracer:       telemetry.Tracer{},
+		Retry:        consumer.Exponential(100*time.Millisecond, 2, 5*time.Second, math.MaxInt32, 0.2),
+		DrainTimeout: s.cfg.DrainTimeout,
+		Logger:       telemetry.NewWatermillLogger(s.log),
+		Hooks:        s.consumerHooks(),
+	})
+	if err != nil {
+		return err
+	}
+	sub, err := kafka.NewSubscriber(kafka.Config{Brokers: s.cfg.Brokers, ClientID: "notifier"}, kafka.SubscriberConfig{
+		Group: s.cfg.Group, Concurrency: 32, DrainTimeout: s.cfg.DrainTimeout,
+		Hooks: kafka.SubscriberHooks{Error: func(topic string, err error) {
+			s.log.Warn("consumer tries again", "topic", topic, "kafka", s.cfg.kafkaAddr(), "error", err)
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	s.router.Handle("views", s.cfg.Topic, sub, consumer.Typed(s.decode, s.project), consumer.WithGroup(s.cfg.Group))
+	return s.router.Validate()
+}
+
+func (s *service) decode(m *message.Message) (domain.Recorded, error) {
+	return s.codec.Decode(m.Metadata, m.Payload)
+}
+
+func (s *service) project(ctx context.Context, r domain.Recorded) error {
+	_, err := s.views.Apply(ctx, r)
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return consumer.Fatal(err)
+	}
+	return err
+}
+
+func (s *service) consumerHooks() consumer.Hooks {
+	return consumer.Hooks{
+		Delivered: func(d consumer.Delivery) {
+			if d.Outcome == consumer.OutcomeDeadLettered {
+				s.log.Warn("message became a dead letter", "handler", d.Handler, "topic", d.Topic, "partition", d.Partition,
+					"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
+			}
+		},
+		Retrying: func(d consumer.Delivery, err error, wait time.Duration) {
+			s.log.Warn("handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", err, "in", wait.String())
+		},
+		DeadLetterFailed: func(d consumer.Delivery, err error, wait time.Duration) {
+			s.log.Warn("dead letter was not taken", "handler", d.Handler, "message", d.MessageID, "error", err, "again_in", wait.String())
+		},
+	}
+}
+
+func (s *service) relayHooks() outbox.Hooks {
+	return outbox.Hooks{
+		Leading: func(epoch int64) { s.log.Info("relay leads", "relay", s.cfg.Relay, "epoch", epoch) },
+		Stopped: func(epoch int64, err error) {
+			if err != nil {
+				s.log.Warn("relay lost the lead", "relay", s.cfg.Relay, "epoch", epoch, "error", err)
+			}
+		},
+		Parked: func(p outbox.Parked) {
+			s.log.Warn("message parked", "position", p.Position, "topic", p.Topic, "reason", p.Reason)
+		},
+		Retrying: func(err error, in time.Duration) {
+			s.log.Warn("relay tries again", "postgres", s.cfg.postgresAddr(), "kafka", s.cfg.kafkaAddr(), "error", err, "in", in.String())
+		},
+	}
+}
