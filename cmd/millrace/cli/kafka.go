@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// reachKafka returns an administration client after a first contact, and the
+// cluster's id.
+func reachKafka(ctx context.Context, brokers []string) (*kadm.Client, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RequestRetries(1))
+	if err != nil {
+		return nil, "", fmt.Errorf("kafka: %w", err)
+	}
+	adm := kadm.NewClient(cl)
+	meta, err := adm.BrokerMetadata(ctx)
+	if err != nil {
+		adm.Close()
+		return nil, "", fmt.Errorf("kafka at %s does not answer: %w: start it, or correct --kafka", strings.Join(brokers, ","), err)
+	}
+	return adm, meta.Cluster, nil
+}
+
+// groupLags sums the lag of each consumer group over the partitions of a topic;
+// groups empty means all there are.
+func groupLags(ctx context.Context, brokers, groups []string) ([]groupLag, error) {
+	adm, _, err := reachKafka(ctx, brokers)
+	if err != nil {
+		return nil, err
+	}
+	defer adm.Close()
+	lags, err := adm.Lag(ctx, groups...)
+	if err != nil {
+		return nil, fmt.Errorf("lag of consumer groups: %w", err)
+	}
+	out := []groupLag{}
+	for _, g := range lags.Sorted() {
+		if err := g.Error(); err != nil {
+			return nil, fmt.Errorf("lag of group %s: %w", g.Group, err)
+		}
+		for _, topic := range slices.Sorted(maps.Keys(g.Lag)) {
+			sum := groupLag{Group: g.Group, Topic: topic, State: g.State, Members: len(g.Members)}
+			for _, p := range g.Lag[topic] {
+				sum.Messages += max(p.Lag, 0)
+			}
+			out = append(out, sum)
+		}
+	}
+	return out, nil
+}

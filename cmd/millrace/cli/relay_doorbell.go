@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"sync"
+	"time"
+
+	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/pgstore"
+)
+
+// bell is the relay's doorbell, or none.
+type bell struct {
+	*pgstore.Doorbell
+	c    *call
+	host string // where it listens
+}
+
+func (c *call) bell(db *sql.DB) bell {
+	if c.cfg.NoDoorbell {
+		return bell{c: c}
+	}
+	dsn := cmp.Or(c.cfg.ListenPostgres, c.cfg.Postgres)
+	return bell{pgstore.NewDoorbell(dsn, db, c.cfg.RelayName), c, postgresHost(dsn)}
+}
+
+// hung is what RelayConfig takes: nil if there is no bell.
+func (b bell) hung() outbox.Doorbell {
+	if b.Doorbell == nil {
+		return nil
+	}
+	return b.Doorbell
+}
+
+// working is the metric's value.
+func (b bell) working() bool { return b.Doorbell != nil && b.Working() }
+
+const (
+	bellRetry = 10 * time.Second // after an error that ended the listening
+	bellWatch = 5 * time.Second  // between looks at whether the bell works
+)
+
+// listen wakes relay for every ring until ctx ends. Nothing that befalls the bell
+// stops the relay: it polls meanwhile.
+func (b bell) listen(ctx context.Context, relay *outbox.Relay) {
+	if b.Doorbell == nil {
+		return
+	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { b.watch(ctx) })
+	for ctx.Err() == nil {
+		if err := b.Run(ctx, relay.Wake); err != nil && ctx.Err() == nil {
+			b.c.log.Warn("doorbell stopped", "error", err, "postgres", b.host, "again_in", bellRetry.String())
+			pauseFor(ctx, bellRetry)
+		}
+	}
+}
+
+// watch tells the log when the bell begins or ceases to work.
+func (b bell) watch(ctx context.Context) {
+	for worked, first := false, true; ; first = false {
+		if pauseFor(ctx, bellWatch); ctx.Err() != nil {
+			return
+		}
+		works := b.Working()
+		switch {
+		case works && !worked:
+			b.c.log.Info("doorbell works", "postgres", b.host)
+		case !works && (worked || first):
+			b.c.log.Warn("doorbell is silent; the relay polls", "postgres", b.host)
+		}
+		worked = works
+	}
+}
+
+// pauseFor waits for d or until ctx ends.
+func pauseFor(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
