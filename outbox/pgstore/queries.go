@@ -3,11 +3,17 @@ package pgstore
 // All SQL of the outbox, fixed texts with parameters. Tables are found through
 // the search_path, so that one database can hold several outboxes.
 
-const appendSQL = `
-INSERT INTO outbox (event_id, topic, key, aggregate_type, aggregate_id, aggregate_version, event_type, headers, payload)
-SELECT e, t, k, at, ai, nullif(av, 0), et, h, p
+// One message, and many: a VALUES row takes the server a fifth less time than an
+// unnest of arrays with one element.
+const (
+	insertInto = "\nINSERT INTO outbox (event_id, topic, key, aggregate_type, aggregate_id, aggregate_version, event_type, headers, payload)\n"
+
+	appendOneSQL = insertInto + `VALUES ($1::uuid, $2, $3, $4, $5, nullif($6::bigint, 0), $7, $8::jsonb, $9::bytea)`
+
+	appendManySQL = insertInto + `SELECT e, t, k, at, ai, nullif(av, 0), et, h, p
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::jsonb[], $9::bytea[])
        AS m(e, t, k, at, ai, av, et, h, p)`
+)
 
 // columns are what scan reads, in this order.
 const columns = `position, event_id, topic, key, aggregate_type, aggregate_id, coalesce(aggregate_version, 0) AS aggregate_version,
@@ -209,10 +215,11 @@ ON CONFLICT (relay) DO UPDATE SET idle_until = excluded.idle_until`
 // the two in any order.
 const (
 	togetherHead = "WITH entity AS (\n"
-	togetherTail = `
-), appended AS (
- INSERT INTO outbox (event_id, topic, key, aggregate_type, aggregate_id, aggregate_version, event_type, headers, payload)
- SELECT e, t, k, at, ai, nullif(av, 0), et, h, p
+	togetherOne  = "\n), appended AS (" + insertInto + ` SELECT $%[1]d::uuid, $%[2]d::text, $%[3]d::text, $%[4]d::text, $%[5]d::text, nullif($%[6]d::bigint, 0), $%[7]d::text, $%[8]d::jsonb, $%[9]d::bytea
+   FROM (SELECT count(*) AS n FROM entity) AS locked
+  WHERE locked.n > 0)
+SELECT * FROM entity`
+	togetherMany = "\n), appended AS (" + insertInto + ` SELECT e, t, k, at, ai, nullif(av, 0), et, h, p
    FROM (SELECT count(*) AS n FROM entity) AS locked
   CROSS JOIN unnest($%[1]d::uuid[], $%[2]d::text[], $%[3]d::text[], $%[4]d::text[], $%[5]d::text[], $%[6]d::bigint[], $%[7]d::text[], $%[8]d::jsonb[], $%[9]d::bytea[])
         AS m(e, t, k, at, ai, av, et, h, p)

@@ -3,10 +3,8 @@ package pgstore
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/lib/pq"
@@ -21,7 +19,7 @@ import (
 type Store struct {
 	db     *sql.DB
 	cfg    Config
-	append atomic.Pointer[sql.Stmt]
+	append inserts
 }
 
 // Config configures a Store. The zero value is usable.
@@ -58,79 +56,35 @@ func New(db *sql.DB, cfg Config) (*Store, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("outbox store: %w", err)
 	}
-	return &Store{db: db, cfg: cfg}, nil
+	s := &Store{db: db, cfg: cfg}
+	s.append.one.text, s.append.many.text = appendOneSQL, appendManySQL
+	return s, nil
 }
 
-// Prepare prepares Append's statement, so that it takes one round trip instead of
+// Prepare prepares Append's statements, so that it takes one round trip instead of
 // two. Call it once at start. It needs a free connection of the pool, which is
 // why Append never does it by itself: it is called with one already taken.
 // Transactions of another *sql.DB go on without.
-func (s *Store) Prepare(ctx context.Context) error {
-	if s.append.Load() != nil {
-		return nil
-	}
-	stmt, err := s.db.PrepareContext(ctx, appendSQL)
-	if err != nil {
-		return fmt.Errorf("prepare the outbox insert: %w", err)
-	}
-	if !s.append.CompareAndSwap(nil, stmt) {
-		return stmt.Close()
-	}
-	return nil
-}
+func (s *Store) Prepare(ctx context.Context) error { return s.append.prepare(ctx, s.db) }
 
 // Close frees what Prepare made. The database stays open.
-func (s *Store) Close() error {
-	if stmt := s.append.Swap(nil); stmt != nil {
-		return stmt.Close()
-	}
-	return nil
-}
+func (s *Store) Close() error { return s.append.close() }
 
-// Append implements outbox.Appender: one multi-row INSERT of fixed text.
+// Append implements outbox.Appender: one INSERT of fixed text.
 func (s *Store) Append(ctx context.Context, tx *sql.Tx, msgs []outbox.Message) error {
+	stmt := s.append.forMessages(len(msgs))
 	args, err := appendArgs(msgs)
 	if err != nil {
 		return err
 	}
-	if stmt := s.append.Load(); stmt != nil {
-		_, err := tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
+	if prepared := stmt.prepared.Load(); prepared != nil {
+		_, err := tx.StmtContext(ctx, prepared).ExecContext(ctx, args...)
 		if err == nil || !notSent(err) {
 			return err
 		}
 	}
-	_, err = tx.ExecContext(ctx, appendSQL, args...)
+	_, err = tx.ExecContext(ctx, stmt.text, args...)
 	return err
-}
-
-// notSent reports that database/sql refused the statement before any I/O: it was
-// prepared on another *sql.DB than the transaction's.
-func notSent(err error) bool {
-	var server *pq.Error
-	return !errors.As(err, &server) && !errors.Is(err, sql.ErrTxDone) &&
-		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
-}
-
-func appendArgs(msgs []outbox.Message) ([]any, error) {
-	n := len(msgs)
-	ids, topics, keys := make([]string, n), make([]string, n), make([]string, n)
-	types, aggTypes, aggIDs := make([]string, n), make([]string, n), make([]string, n)
-	versions, headers, payloads := make([]int64, n), make([]string, n), make(nullableBytes, n)
-	for i := range msgs {
-		m := &msgs[i]
-		ids[i], topics[i], keys[i], types[i] = m.ID.String(), m.Topic, m.Key, m.Type
-		aggTypes[i], aggIDs[i], versions[i] = m.AggregateType, m.AggregateID, m.AggregateVersion
-		headers[i], payloads[i] = "{}", m.Payload
-		if len(m.Headers) > 0 {
-			b, err := json.Marshal(m.Headers)
-			if err != nil {
-				return nil, fmt.Errorf("encode headers: %w", err)
-			}
-			headers[i] = string(b)
-		}
-	}
-	return []any{pq.Array(ids), pq.Array(topics), pq.Array(keys), pq.Array(aggTypes), pq.Array(aggIDs),
-		pq.Array(versions), pq.Array(types), pq.Array(headers), payloads}, nil
 }
 
 // Acquire implements outbox.Log. It refuses an unsafe log with an

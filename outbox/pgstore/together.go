@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/millrace-go/millrace/outbox"
 )
@@ -25,18 +24,19 @@ type TogetherConfig struct {
 	MaxPayloadBytes int
 }
 
-// Together writes an entity and appends its messages in one round trip. It is
-// made once for each statement and is safe for concurrent use.
+// Together writes an entity and appends its messages in one round trip: Append in
+// a transaction of the caller's, Commit as a transaction of its own. It is made
+// once for each statement and is safe for concurrent use.
 //
 // Every row that the statement returns is locked before the first position is
 // drawn, so that one key's messages keep their commit order as they do when the
 // entity is written first and Writer.Append called after it.
 type Together struct {
-	db     *sql.DB
-	text   string
-	params int
-	cfg    TogetherConfig
-	stmt   atomic.Pointer[sql.Stmt]
+	db      *sql.DB
+	inserts inserts
+	alone   string // the statement without messages
+	params  int
+	cfg     TogetherConfig
 }
 
 var parameter = regexp.MustCompile(`\$(\d+)`)
@@ -73,34 +73,19 @@ func NewTogether(db *sql.DB, query string, cfg TogetherConfig) (*Together, error
 	for i := range numbers {
 		numbers[i] = params + 1 + i
 	}
-	text := togetherHead + query + fmt.Sprintf(togetherTail, numbers...)
-	return &Together{db: db, text: text, params: params, cfg: cfg}, nil
+	t := &Together{db: db, alone: query, params: params, cfg: cfg}
+	t.inserts.one.text = togetherHead + query + fmt.Sprintf(togetherOne, numbers...)
+	t.inserts.many.text = togetherHead + query + fmt.Sprintf(togetherMany, numbers...)
+	return t, nil
 }
 
-// Prepare prepares the statement, without which Append takes two round trips.
-// Call it once at start; it needs a free connection of the pool. Transactions of
-// another *sql.DB go on without.
-func (t *Together) Prepare(ctx context.Context) error {
-	if t.stmt.Load() != nil {
-		return nil
-	}
-	stmt, err := t.db.PrepareContext(ctx, t.text)
-	if err != nil {
-		return fmt.Errorf("prepare the entity statement: %w", err)
-	}
-	if !t.stmt.CompareAndSwap(nil, stmt) {
-		return stmt.Close()
-	}
-	return nil
-}
+// Prepare prepares the statements, without which Append and Commit take two round
+// trips. Call it once at start; it needs a free connection of the pool.
+// Transactions of another *sql.DB go on without.
+func (t *Together) Prepare(ctx context.Context) error { return t.inserts.prepare(ctx, t.db) }
 
 // Close frees what Prepare made. The database stays open.
-func (t *Together) Close() error {
-	if stmt := t.stmt.Swap(nil); stmt != nil {
-		return stmt.Close()
-	}
-	return nil
-}
+func (t *Together) Close() error { return t.inserts.close() }
 
 // Append runs the entity statement with args in tx, scans the first row that it
 // returns into into (nil: nowhere), and stores msgs. If it returns no row,
@@ -113,35 +98,53 @@ func (t *Together) Close() error {
 // returns, such as a version that the database counts up. Know the version (read
 // it, check it in the statement), or use Writer.Append.
 func (t *Together) Append(ctx context.Context, tx *sql.Tx, args, into []any, msgs ...outbox.Message) error {
-	if len(args) != t.params {
-		return fmt.Errorf("append outbox: the entity statement has %d parameters and was given %d", t.params, len(args))
+	query := func(s *statement, args []any) (*sql.Rows, error) {
+		if stmt := s.prepared.Load(); stmt != nil {
+			rows, err := tx.StmtContext(ctx, stmt).QueryContext(ctx, args...)
+			if err == nil || !notSent(err) {
+				return rows, err
+			}
+		}
+		return tx.QueryContext(ctx, s.text, args...)
 	}
-	call := &togetherCall{t, args, into}
+	return t.write(ctx, &togetherCall{t, args, into, query}, msgs)
+}
+
+func (t *Together) write(ctx context.Context, call *togetherCall, msgs []outbox.Message) error {
+	if len(call.args) != t.params {
+		return fmt.Errorf("append outbox: the entity statement has %d parameters and was given %d", t.params, len(call.args))
+	}
 	if len(msgs) == 0 {
-		return call.Append(ctx, tx, nil)
+		return call.read(&statement{text: t.alone}, call.args)
 	}
 	w, err := outbox.NewWriter(call, outbox.WriterConfig{MaxPayloadBytes: t.cfg.MaxPayloadBytes})
 	if err != nil {
 		return err
 	}
-	return w.Append(ctx, tx, msgs...)
+	return w.Append(ctx, nil, msgs...)
 }
 
 // togetherCall lets a Writer check the messages of one call and draw their ids.
 type togetherCall struct {
 	*Together
 	args, into []any
+	query      func(s *statement, args []any) (*sql.Rows, error)
 }
 
 var _ outbox.Appender = (*togetherCall)(nil)
 
-// Append implements outbox.Appender.
-func (c *togetherCall) Append(ctx context.Context, tx *sql.Tx, msgs []outbox.Message) error {
+// Append implements outbox.Appender; its transaction is query's.
+func (c *togetherCall) Append(_ context.Context, _ *sql.Tx, msgs []outbox.Message) error {
 	messages, err := appendArgs(msgs)
 	if err != nil {
 		return err
 	}
-	rows, err := c.query(ctx, tx, append(append(make([]any, 0, len(c.args)+len(messages)), c.args...), messages...))
+	return c.read(c.inserts.forMessages(len(msgs)), append(append(make([]any, 0, len(c.args)+len(messages)), c.args...), messages...))
+}
+
+// read runs s and reads all its rows, the first one into c.into.
+func (c *togetherCall) read(s *statement, args []any) error {
+	rows, err := c.query(s, args)
 	if err != nil {
 		return err
 	}
@@ -162,14 +165,4 @@ func (c *togetherCall) Append(ctx context.Context, tx *sql.Tx, msgs []outbox.Mes
 		return ErrNoEntity
 	}
 	return nil
-}
-
-func (c *togetherCall) query(ctx context.Context, tx *sql.Tx, args []any) (*sql.Rows, error) {
-	if stmt := c.stmt.Load(); stmt != nil {
-		rows, err := tx.StmtContext(ctx, stmt).QueryContext(ctx, args...)
-		if err == nil || !notSent(err) {
-			return rows, err
-		}
-	}
-	return tx.QueryContext(ctx, c.text, args...)
 }

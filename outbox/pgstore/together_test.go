@@ -17,15 +17,15 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-const renameAccount = `UPDATE account SET name = $2, version = version + 1 WHERE id = $1 AND version = $3 RETURNING version, name -- the last line`
+const renameCustomer = `UPDATE customer SET name = $2, version = version + 1 WHERE id = $1 AND version = $3 RETURNING version, name -- the last line`
 
-// newAccounts returns a database with one account, "a" in version 1.
-func newAccounts(t *testing.T) *sql.DB {
+// newCustomers returns a database with one customer, "a" in version 1.
+func newCustomers(t *testing.T) *sql.DB {
 	t.Helper()
 	db := harness.NewDatabase(t).DB
 	for _, q := range []string{
-		`CREATE TABLE account (id text PRIMARY KEY, name text NOT NULL DEFAULT '', version bigint NOT NULL DEFAULT 1)`,
-		`INSERT INTO account (id) VALUES ('a')`,
+		`CREATE TABLE customer (id text PRIMARY KEY, name text NOT NULL DEFAULT '', version bigint NOT NULL DEFAULT 1)`,
+		`INSERT INTO customer (id) VALUES ('a')`,
 	} {
 		_, err := db.ExecContext(t.Context(), q)
 		require.NoError(t, err)
@@ -63,8 +63,8 @@ func TestTogether_WritesEntityAndMessages(t *testing.T) {
 	for _, prepare := range []bool{false, true} {
 		t.Run(fmt.Sprintf("prepared=%t", prepare), func(t *testing.T) {
 			t.Parallel()
-			db := newAccounts(t)
-			w := newTogether(t, db, renameAccount, prepare)
+			db := newCustomers(t)
+			w := newTogether(t, db, renameCustomer, prepare)
 			var version int64
 			var name string
 			msgs := []outbox.Message{
@@ -84,7 +84,7 @@ func TestTogether_WritesEntityAndMessages(t *testing.T) {
 			require.NoError(t, inTx(t.Context(), db, func(tx *sql.Tx) error {
 				return w.Append(t.Context(), tx, []any{"a", "newer", 2}, nil)
 			}), "without messages and without a place for the row")
-			require.Equal(t, 1, count(t, db, `SELECT count(*) FROM account WHERE name = 'newer' AND version = 3`))
+			require.Equal(t, 1, count(t, db, `SELECT count(*) FROM customer WHERE name = 'newer' AND version = 3`))
 			require.Equal(t, 2, count(t, db, `SELECT count(*) FROM outbox`))
 		})
 	}
@@ -92,8 +92,8 @@ func TestTogether_WritesEntityAndMessages(t *testing.T) {
 
 func TestTogether_VersionCheckThatFailsAppendsNothing(t *testing.T) {
 	t.Parallel()
-	db := newAccounts(t)
-	w := newTogether(t, db, renameAccount, true)
+	db := newCustomers(t)
+	w := newTogether(t, db, renameCustomer, true)
 	require.NoError(t, inTx(t.Context(), db, func(tx *sql.Tx) error {
 		version := int64(-1)
 		err := w.Append(t.Context(), tx, []any{"a", "new", 7}, []any{&version, new(string)}, outbox.Message{Topic: "t", Key: "a"})
@@ -109,10 +109,10 @@ func TestTogether_VersionCheckThatFailsAppendsNothing(t *testing.T) {
 
 func TestTogether_OneFailsBothFail(t *testing.T) {
 	t.Parallel()
-	db := newAccounts(t)
+	db := newCustomers(t)
 	_, err := db.Exec(`ALTER TABLE outbox ADD CONSTRAINT refused CHECK (key <> 'refused')`)
 	require.NoError(t, err)
-	w := newTogether(t, db, renameAccount, true)
+	w := newTogether(t, db, renameCustomer, true)
 	try := func(key string, args ...any) error {
 		return inTx(t.Context(), db, func(tx *sql.Tx) error {
 			return w.Append(t.Context(), tx, args, nil, outbox.Message{Topic: "t", Key: key})
@@ -122,16 +122,16 @@ func TestTogether_OneFailsBothFail(t *testing.T) {
 	require.ErrorContains(t, try("a", "a", nil, 1), "null value")
 	require.ErrorIs(t, try("", "a", "new", 1), outbox.ErrInvalidMessage)
 	require.ErrorContains(t, try("a", "a", "new"), "3 parameters and was given 2")
-	require.Equal(t, 1, count(t, db, `SELECT count(*) FROM account WHERE version = 1`))
+	require.Equal(t, 1, count(t, db, `SELECT count(*) FROM customer WHERE version = 1`))
 	require.Zero(t, count(t, db, `SELECT count(*) FROM outbox`))
 }
 
 func TestTogether_ClosedTransactionAndOtherPools(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	_, err := db.DB.Exec(`CREATE TABLE account (id text PRIMARY KEY)`)
+	_, err := db.DB.Exec(`CREATE TABLE customer (id text PRIMARY KEY)`)
 	require.NoError(t, err)
-	w := newTogether(t, db.DB, `INSERT INTO account VALUES ($1) RETURNING 1;`, true)
+	w := newTogether(t, db.DB, `INSERT INTO customer VALUES ($1) RETURNING 1;`, true)
 	other, err := sql.Open("postgres", db.DSN)
 	require.NoError(t, err)
 	defer other.Close()
@@ -147,7 +147,7 @@ func TestTogether_ClosedTransactionAndOtherPools(t *testing.T) {
 
 func TestTogether_RefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	_, err := pgstore.NewTogether(nil, "UPDATE account SET name = $1", pgstore.TogetherConfig{MaxPayloadBytes: -1})
+	_, err := pgstore.NewTogether(nil, "UPDATE customer SET name = $1", pgstore.TogetherConfig{MaxPayloadBytes: -1})
 	for _, problem := range []string{"db: is nil", "RETURNING", "MaxPayloadBytes"} {
 		require.ErrorContains(t, err, problem)
 	}
@@ -156,10 +156,10 @@ func TestTogether_RefusesWhatCannotWork(t *testing.T) {
 // hot are statements that count a key's version up. The order of versions is the
 // commit order: the row is locked until then.
 var hot = map[string]string{
-	"update":               `UPDATE account SET version = version + 1 WHERE id = $1 RETURNING version`,
-	"upsert":               `INSERT INTO account (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET version = account.version + 1 RETURNING version`,
-	"update of a join":     `UPDATE account a SET version = a.version + 1 FROM (SELECT id FROM account WHERE id = $1) AS x WHERE a.id = x.id RETURNING a.version`,
-	"update behind a with": `WITH x AS (SELECT $1::text AS id) UPDATE account a SET version = version + 1 FROM x WHERE a.id = x.id RETURNING version`,
+	"update":               `UPDATE customer SET version = version + 1 WHERE id = $1 RETURNING version`,
+	"upsert":               `INSERT INTO customer (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET version = customer.version + 1 RETURNING version`,
+	"update of a join":     `UPDATE customer a SET version = a.version + 1 FROM (SELECT id FROM customer WHERE id = $1) AS x WHERE a.id = x.id RETURNING a.version`,
+	"update behind a with": `WITH x AS (SELECT $1::text AS id) UPDATE customer a SET version = version + 1 FROM x WHERE a.id = x.id RETURNING version`,
 }
 
 func TestTogether_PositionsOfOneKeyRiseInCommitOrder(t *testing.T) {
@@ -168,7 +168,7 @@ func TestTogether_PositionsOfOneKeyRiseInCommitOrder(t *testing.T) {
 		for _, prepare := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, prepared=%t", name, prepare), func(t *testing.T) {
 				t.Parallel()
-				db := newAccounts(t)
+				db := newCustomers(t)
 				w := newTogether(t, db, query, prepare)
 				versions := hammer(t, db, w, 16, 40)
 				require.Equal(t, len(versions), count(t, db, `SELECT count(*) FROM outbox`))
