@@ -16,9 +16,10 @@ type Doorbell interface {
 
 // slumber is the reader's way of waiting when it found nothing.
 type slumber struct {
-	cfg   *RelayConfig
-	pause time.Duration
-	armed bool // writers were asked to ring, and the log was read since
+	cfg    *RelayConfig
+	pause  time.Duration
+	armed  bool      // writers were asked to ring, and the log was read since
+	rehang time.Time // when to ask again, if armed
 
 	asleep   bool          // it last waited for a ring, and none came
 	distrust time.Duration // how long to poll after the next message that nobody rang for
@@ -32,6 +33,10 @@ const (
 	distrustMin = time.Minute
 	distrustMax = time.Hour
 )
+
+// bellSpan is for how many PollIdle the bell is hung out at a time. It is hung out
+// anew at half of it.
+const bellSpan = 10
 
 // found starts over after a read with rows. It reports whether the bell hangs
 // out and is to be taken in.
@@ -57,9 +62,12 @@ func (s *slumber) empty() (wait time.Duration, hangOut bool) {
 		return wait, false
 	}
 	if !s.armed {
-		s.armed = true
+		s.armed, s.rehang = true, time.Now().Add(bellSpan*s.cfg.PollIdle/2)
 		return 0, true
 	}
 	s.asleep = true
-	return s.cfg.PollIdle, true
+	if hangOut = !time.Now().Before(s.rehang); hangOut {
+		s.rehang = time.Now().Add(bellSpan * s.cfg.PollIdle / 2)
+	}
+	return s.cfg.PollIdle, hangOut
 }

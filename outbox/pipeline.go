@@ -60,7 +60,7 @@ func (l *leadership) read(ctx context.Context, batches chan<- *flight) {
 func (l *leadership) rest(ctx context.Context, s *slumber) WakeSource {
 	wait, hangOut := s.empty()
 	if hangOut {
-		l.hangOut(ctx, 3*l.r.cfg.PollIdle)
+		l.hangOut(ctx, bellSpan*l.r.cfg.PollIdle)
 	}
 	switch {
 	case wait == 0 || !l.idle(ctx, wait):

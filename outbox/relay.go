@@ -32,7 +32,7 @@ type RelayConfig struct {
 	// Default 20 ms; -1 saves as often as the database allows.
 	CheckpointInterval time.Duration
 	// PollMin and PollMax bound the pause between reads that found nothing: it
-	// doubles from one to the other. A call of Wake ends it. Defaults 2 ms, 50 ms.
+	// doubles from one to the other. A call of Wake ends it. Defaults 1 ms, 50 ms.
 	PollMin, PollMax time.Duration
 	// Doorbell, if it works, lets an idle relay read only every PollIdle, and be
 	// woken in between. Defaults none, 3 s.
@@ -61,7 +61,7 @@ func (c *RelayConfig) setDefaults() {
 	def(&c.WindowRows, max(10_000, c.BatchRows))
 	def(&c.WindowBytes, 32<<20)
 	def(&c.CheckpointInterval, 20*time.Millisecond)
-	def(&c.PollMin, 2*time.Millisecond)
+	def(&c.PollMin, time.Millisecond)
 	def(&c.PollMax, max(50*time.Millisecond, c.PollMin))
 	def(&c.PollIdle, max(3*time.Second, c.PollMax))
 	def(&c.LeaseTTL, 2*time.Second)

@@ -158,6 +158,10 @@ func (c Config) producer(sc *sarama.Config) {
 	sc.Producer.MaxMessageBytes = c.MaxMessageBytes
 	sc.Producer.Timeout = c.RequestTimeout / 2 // the broker gives up first, with a reason
 	sc.Producer.Compression = codecs[c.Compression]
+	// One request for what comes together: with 0 the first message of a batch
+	// leaves alone and the others wait for its answer.
+	sc.Producer.Flush.Frequency = 300 * time.Microsecond
+	sc.Producer.Flush.Bytes = 64 << 10
 	sc.Producer.Retry.Max = retryMax
 	sc.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return c.backoff(retries) }
 	sc.Producer.Return.Successes = true // a SyncProducer demands both

@@ -31,6 +31,8 @@ func TestConfig_IsSafeByDefault(t *testing.T) {
 	require.True(t, sc.Producer.Idempotent)
 	require.Equal(t, sarama.CompressionLZ4, sc.Producer.Compression)
 	require.Equal(t, 1_000_000, sc.Producer.MaxMessageBytes)
+	require.Equal(t, 300*time.Microsecond, sc.Producer.Flush.Frequency)
+	require.Equal(t, 64<<10, sc.Producer.Flush.Bytes)
 	require.Greater(t, sc.Producer.Retry.Max, 1000)
 	require.Equal(t, 100*time.Millisecond, sc.Producer.Retry.BackoffFunc(1, 0))
 	require.Equal(t, 2*time.Second, sc.Producer.Retry.BackoffFunc(50, 0))
