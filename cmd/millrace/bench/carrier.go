@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/cmd/millrace/check"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
@@ -23,7 +24,7 @@ import (
 // writers' end of that as well.
 type carrier struct {
 	append    func(ctx context.Context, tx *sql.Tx, m outbox.Message) error
-	committed func() // after each commit
+	committed func(e check.Event) // after each commit
 	stop      func() error
 }
 
@@ -97,7 +98,29 @@ func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier
 	}
 	return &carrier{
 		append:    func(ctx context.Context, tx *sql.Tx, m outbox.Message) error { return writer.Append(ctx, tx, m) },
-		committed: writer.Committed, stop: stop,
+		committed: func(check.Event) { writer.Committed() }, stop: stop,
+	}, nil
+}
+
+// startDirect leaves the outbox out: each message is produced after its commit, and
+// lost if the process ends between the two. It shows what Kafka and the machine
+// take by themselves.
+func (g *ground) startDirect(ctx context.Context) (*carrier, error) {
+	pub, err := kafka.NewPublisher(kafka.Config{Brokers: g.set.Kafka})
+	if err != nil {
+		return nil, err
+	}
+	var pending sync.Map
+	return &carrier{
+		append: func(_ context.Context, _ *sql.Tx, m outbox.Message) error {
+			pending.Store(m.ID, m)
+			return nil
+		},
+		committed: func(e check.Event) {
+			m, _ := pending.LoadAndDelete(e.ID)
+			pub.PublishBatch(context.WithoutCancel(ctx), []outbox.Entry{{Message: m.(outbox.Message)}}, func(int, error) {})
+		},
+		stop: pub.Close,
 	}, nil
 }
 
@@ -124,7 +147,7 @@ func (g *ground) startStock(ctx context.Context, y *yard) (*carrier, error) {
 			}
 			return forwarder.NewPublisher(pub, forwarder.PublisherConfig{ForwarderTopic: forwarderTable}).Publish(topicForwarder, w)
 		},
-		committed: func() {},
+		committed: func(check.Event) {},
 		stop: func() error {
 			cancel()
 			return <-done

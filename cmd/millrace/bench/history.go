@@ -244,7 +244,7 @@ func (b *historyBench) drainOnce(ctx context.Context, y *yard, c *carrier, ledge
 		return 0, errors.Join(err, g.Wait())
 	}
 	committed := time.Now()
-	c.committed()
+	c.committed(check.Event{})
 	limit, cancel := context.WithTimeout(ctx, readBudget)
 	defer cancel()
 	select {

@@ -51,6 +51,7 @@ const (
 	nameInProcess = "in_process"
 	namePolling   = "polling"
 	nameDoorbell  = "doorbell"
+	nameDirect    = "direct"
 )
 
 // variant is one way that messages take.
@@ -108,6 +109,7 @@ func (g *ground) latencyVariants(cfg LatencyConfig, y *yard) []variant {
 		{name: nameInProcess, topic: topicRelay, start: relay(inProcess), note: "relay in the writers' process, woken after each commit"},
 		{name: namePolling, topic: topicRelay, start: relay(byPolling), note: "relay that is told nothing and polls"},
 		{name: nameDoorbell, topic: topicRelay, start: relay(byDoorbell), note: "relay woken through Postgres, as if it ran elsewhere"},
+		{name: nameDirect, topic: topicRelay, start: g.startDirect, note: "the ceiling: no outbox, each message produced after its commit; a crash loses it"},
 		{
 			name: nameTuned, topic: topicForwarder, start: func(ctx context.Context) (*carrier, error) { return g.startStock(ctx, y) },
 			note: "Watermill forwarder with a batch of 1000 and a poll interval of 1 ms; writers use its own publishers",
@@ -134,6 +136,12 @@ func (g *ground) raceLatency(ctx context.Context, cfg LatencyConfig, y *yard, el
 	for i, v := range variants {
 		results[i] = &latencyResult{Name: v.name, LongTx: v.longTx, Note: v.note}
 	}
+	// What has just started is slow: the broker's code is not compiled yet.
+	warmUp, err := g.timeLatency(ctx, y, variants[0], pace{cfg.Rate, cfg.For, cfg.Writers}, elsewhere)
+	if err != nil {
+		return nil, fmt.Errorf("warm-up: %w", err)
+	}
+	g.line.Say("warm-up  %s", warmUp)
 	for round := range cfg.Rounds {
 		for i := range variants {
 			at := (round + i) % len(variants)

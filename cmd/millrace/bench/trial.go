@@ -209,7 +209,7 @@ func (y *yard) write(ctx context.Context, c *carrier, p pace, committed func(che
 					return err
 				}
 				now := time.Now()
-				c.committed()
+				c.committed(e)
 				committed(e, now)
 			}
 			return nil

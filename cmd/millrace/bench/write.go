@@ -48,6 +48,8 @@ const (
 	nameAppend     = "append"
 	nameUnprepared = "append_unprepared"
 	nameTogether   = "together"
+	nameCommit     = "together_commit"
+	nameStatement  = "without_transaction"
 	nameEmpty      = "begin_commit"
 )
 
@@ -125,6 +127,16 @@ func (y *yard) writeVariants(ctx context.Context) (variants []writeVariant, done
 			return y.transaction(ctx, func(tx *sql.Tx) error {
 				return together.Append(ctx, tx, []any{key, string(y.body)}, []any{&version}, m)
 			})
+		}},
+		{nameCommit, "the same statement as a transaction of its own (Together.Commit)", 1, func(ctx context.Context) error {
+			key := y.key()
+			m := y.message(key, 0)
+			var version int64
+			return together.Commit(ctx, []any{key, string(y.body)}, []any{&version}, m)
+		}},
+		{nameStatement, "the entity alone as a transaction of its own", 1, func(ctx context.Context) error {
+			var version int64
+			return y.upsert.QueryRowContext(ctx, y.key(), string(y.body)).Scan(&version)
 		}},
 		{nameEmpty, "BEGIN and COMMIT with nothing between, and so nothing to sync: the round trips that all of them share", 2, func(ctx context.Context) error {
 			return y.transaction(ctx, func(*sql.Tx) error { return nil })

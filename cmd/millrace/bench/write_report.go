@@ -29,6 +29,8 @@ type WriteRatio struct {
 	WithVsWithout       Spread `json:"with_vs_without"`
 	UnpreparedVsWithout Spread `json:"unprepared_vs_without"`
 	TogetherVsWithout   Spread `json:"together_vs_without"`
+	CommitVsWithout     Spread `json:"together_commit_vs_without"`
+	CommitVsStatement   Spread `json:"together_commit_vs_without_transaction"`
 }
 
 // writeResult is one variant's rounds with one number of clients, in
@@ -62,7 +64,11 @@ func newWriteReport(cfg WriteConfig, g *ground, results []*writeResult) *WriteRe
 			}
 		}
 		at := WriteRatio{
-			paired(by[nameAppend], by[nameWithout]), paired(by[nameUnprepared], by[nameWithout]), paired(by[nameTogether], by[nameWithout]),
+			WithVsWithout:       paired(by[nameAppend], by[nameWithout]),
+			UnpreparedVsWithout: paired(by[nameUnprepared], by[nameWithout]),
+			TogetherVsWithout:   paired(by[nameTogether], by[nameWithout]),
+			CommitVsWithout:     paired(by[nameCommit], by[nameWithout]),
+			CommitVsStatement:   paired(by[nameCommit], by[nameStatement]),
 		}
 		rep.Ratios.At[strconv.Itoa(clients)] = at
 		if least := &rep.Ratios.WithVsWithout; *least == 0 || at.WithVsWithout.Median < *least {
@@ -85,6 +91,8 @@ func (r *WriteReport) Table() [][]string {
 			share = fmt.Sprint(at.UnpreparedVsWithout.Median)
 		case nameTogether:
 			share = fmt.Sprint(at.TogetherVsWithout.Median)
+		case nameCommit:
+			share = fmt.Sprint(at.CommitVsWithout.Median)
 		}
 		rows = append(rows, []string{
 			strconv.Itoa(x.Clients), x.Name, n(x.Median), n(x.Min), n(x.Max), share, strconv.Itoa(x.RoundTrips), fmt.Sprint(x.Milliseconds), x.Note,

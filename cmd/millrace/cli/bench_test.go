@@ -56,10 +56,10 @@ func TestBenchLatency_TimesEachWayAlsoBesideLongTransactions(t *testing.T) {
 	}
 	benchmark(t, &report, "latency", "--rate", "100", "--for", "500ms", "--rounds", "1", "--writers", "2", "--keys", "5", "--long-tx")
 	require.Equal(t, map[string]int{"lost": 0, "reordered": 0, "duplicates": 0}, report.Checks)
-	require.Len(t, report.Results, 8)
+	require.Len(t, report.Results, 10)
 	for i, r := range report.Results {
-		require.Equal(t, []string{"in_process", "polling", "doorbell", "forwarder_tuned"}[i%4], r.Name)
-		require.Equal(t, i >= 4, r.LongTx)
+		require.Equal(t, []string{"in_process", "polling", "doorbell", "direct", "forwarder_tuned"}[i%5], r.Name)
+		require.Equal(t, i >= 5, r.LongTx)
 		r.P50.holds(t, 1, r.Name)
 		r.P99.holds(t, 1, r.Name)
 		r.CatchUp.holds(t, 1, r.Name)
@@ -114,16 +114,16 @@ func TestBenchWrite_ComparesTransactionsWithAndWithout(t *testing.T) {
 		}
 	}
 	benchmark(t, &report, "write", "--clients", "1,3", "--for", "100ms", "--rounds", "2", "--keys", "50")
-	require.Len(t, report.Results, 10)
+	require.Len(t, report.Results, 14)
 	for i, r := range report.Results {
-		require.Equal(t, []string{"without", "append", "append_unprepared", "together", "begin_commit"}[i%5], r.Name)
-		require.Equal(t, []int{3, 4, 5, 3, 2}[i%5], r.RoundTrips)
+		require.Equal(t, []string{"without", "append", "append_unprepared", "together", "together_commit", "without_transaction", "begin_commit"}[i%7], r.Name)
+		require.Equal(t, []int{3, 4, 5, 3, 1, 1, 2}[i%7], r.RoundTrips)
 		r.holds(t, 2, r.Name)
 		require.Positive(t, r.Max, r.Name)
 	}
 	require.Positive(t, report.Ratios.WithVsWithout)
 	for _, clients := range []string{"1", "3"} {
-		for _, name := range []string{"with_vs_without", "unprepared_vs_without", "together_vs_without"} {
+		for _, name := range []string{"with_vs_without", "unprepared_vs_without", "together_vs_without", "together_commit_vs_without", "together_commit_vs_without_transaction"} {
 			s := report.Ratios.At[clients][name]
 			s.holds(t, 2, name)
 			require.Positive(t, s.Median)
