@@ -174,7 +174,7 @@ func (b *historyBench) delay(ctx context.Context, name string, y *yard) error {
 		return err
 	}
 	v := variant{topic: y.topic, start: func(ctx context.Context) (*carrier, error) { return b.startRelay(ctx, y, inProcess) }}
-	t, err := b.timeLatency(ctx, y, v, pace{b.cfg.Rate, b.cfg.For, historyWriters}, nil)
+	t, err := b.timeLatency(ctx, y, v, pace{rate: b.cfg.Rate, length: b.cfg.For, writers: historyWriters}, nil)
 	if err != nil {
 		return err
 	}

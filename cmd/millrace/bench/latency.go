@@ -22,6 +22,8 @@ type LatencyConfig struct {
 	Keys    int            `json:"keys"`
 	LongTx  bool           `json:"long_tx"`
 	Alone   bool           `json:"alone"` // without the rival
+	Age     time.Duration  `json:"-"`     // how long writers have written beside the long transactions before it counts
+	AgeSecs float64        `json:"age_seconds"`
 	Servers servers.Config `json:"-"`
 }
 
@@ -34,6 +36,7 @@ func (c LatencyConfig) Validate() error {
 		need(c.Writers >= 1 && c.Writers <= yardConnections/2, "--writers: must be 1 to 40"),
 		need(c.Payload >= 1 && c.Payload <= 900_000, "--payload: must be 1 to 900000 bytes"),
 		need(c.Keys >= 1, "--keys: must be at least 1"),
+		need(c.Age >= 0 && (c.Age == 0 || c.LongTx), "--age: must be positive, and needs --long-tx"),
 	)
 }
 
@@ -66,7 +69,7 @@ func Latency(ctx context.Context, cfg LatencyConfig, line *progress.Line) (*Late
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg.Seconds = cfg.For.Seconds()
+	cfg.Seconds, cfg.AgeSecs = cfg.For.Seconds(), cfg.Age.Seconds()
 	g, err := newGround(ctx, cfg.Servers, line)
 	if err != nil {
 		return nil, err
@@ -115,7 +118,10 @@ func (g *ground) latencyVariants(cfg LatencyConfig, y *yard) []variant {
 			note: "Watermill forwarder with a batch of 1000 and a poll interval of 1 ms; writers use its own publishers",
 		},
 	}
-	if cfg.Alone {
+	switch {
+	case cfg.Age > 0: // it takes long enough for one
+		all = all[:1]
+	case cfg.Alone:
 		all = all[:len(all)-1]
 	}
 	if !cfg.LongTx {
@@ -137,7 +143,8 @@ func (g *ground) raceLatency(ctx context.Context, cfg LatencyConfig, y *yard, el
 		results[i] = &latencyResult{Name: v.name, LongTx: v.longTx, Note: v.note}
 	}
 	// What has just started is slow: the broker's code is not compiled yet.
-	warmUp, err := g.timeLatency(ctx, y, variants[0], pace{cfg.Rate, cfg.For, cfg.Writers}, elsewhere)
+	speed := pace{cfg.Rate, cfg.For, cfg.Writers, cfg.Age}
+	warmUp, err := g.timeLatency(ctx, y, variants[0], speed, elsewhere)
 	if err != nil {
 		return nil, fmt.Errorf("warm-up: %w", err)
 	}
@@ -149,7 +156,7 @@ func (g *ground) raceLatency(ctx context.Context, cfg LatencyConfig, y *yard, el
 			if err := g.checkpoint(ctx); err != nil {
 				return nil, err
 			}
-			t, err := g.timeLatency(ctx, y, v, pace{cfg.Rate, cfg.For, cfg.Writers}, elsewhere)
+			t, err := g.timeLatency(ctx, y, v, speed, elsewhere)
 			if err != nil {
 				return nil, fmt.Errorf("%s, round %d: %w", v.name, round+1, err)
 			}

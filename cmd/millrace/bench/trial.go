@@ -21,6 +21,7 @@ type pace struct {
 	rate    int // transactions per second, all together; 0: as many as they can
 	length  time.Duration
 	writers int
+	age     time.Duration // of the long transactions, if there are any, before it counts
 }
 
 // arrivalLimit is how long a trial waits for what is under way at its end.
@@ -140,7 +141,9 @@ func (g *ground) timeLatency(ctx context.Context, y *yard, v variant, p pace, el
 		return nil, err
 	}
 	release := func() {}
-	if v.longTx {
+	if !v.longTx {
+		p.age = 0
+	} else {
 		if release, err = g.hold(ctx, elsewhere, y.db); err != nil {
 			return nil, errors.Join(err, c.stop())
 		}
@@ -165,7 +168,7 @@ func (g *ground) timeLatency(ctx context.Context, y *yard, v variant, p pace, el
 // writeAndWait warms up, writes, and waits for the arrivals.
 func (g *ground) writeAndWait(ctx context.Context, y *yard, c *carrier, k *tracker, p pace) (*trial, error) {
 	warmUp := p
-	warmUp.length = min(time.Second, p.length/2)
+	warmUp.length = max(min(time.Second, p.length/2), p.age)
 	if err := y.write(ctx, c, warmUp, k.committed); err != nil {
 		return nil, err
 	}
