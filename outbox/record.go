@@ -29,6 +29,10 @@ type Record struct {
 	Key       []byte // nil is a null key
 	Headers   []Header
 	Group     string // consumer group that received it; empty when sending
+	// Claim numbers the stretch of time for which the receiver has owned the
+	// partition without a break, among those of its process. What was learned of
+	// a partition under another claim may be out of date. 0 if it is not told.
+	Claim int64
 }
 
 type recordKey struct{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -20,6 +21,7 @@ const unreadAfter = time.Second
 // rebalance. Fetching is held back by pausing the partition instead.
 type claim struct {
 	sub       *subscription
+	number    int64 // among all claims of the process, see outbox.Record
 	session   sarama.ConsumerGroupSession
 	topic     string
 	partition int32
@@ -30,6 +32,7 @@ type claim struct {
 	cancel context.CancelFunc
 
 	settled chan *delivery
+	parts   chan *delivery // answered in part
 	control chan func()
 	done    chan struct{}
 	waiters sync.WaitGroup
@@ -47,14 +50,16 @@ type claim struct {
 	wakeAt   time.Time
 }
 
+var claims atomic.Int64
+
 func newClaim(sub *subscription, session sarama.ConsumerGroupSession, sc sarama.ConsumerGroupClaim) *claim {
 	cfg := sub.cfg
 	ctx, cancel := context.WithCancel(sub.base)
 	return &claim{
-		sub: sub, session: session, topic: sc.Topic(), partition: sc.Partition(), end: sc.HighWaterMarkOffset,
+		sub: sub, number: claims.Add(1), session: session, topic: sc.Topic(), partition: sc.Partition(), end: sc.HighWaterMarkOffset,
 		window: newWindow(cfg.Concurrency, cfg.MaxAhead, cfg.Buffer, backOff(cfg.NackBackOff, cfg.NackBackOffMax)),
 		ctx:    ctx, cancel: cancel,
-		settled: make(chan *delivery, cfg.Concurrency),
+		settled: make(chan *delivery, cfg.Concurrency), parts: make(chan *delivery),
 		control: make(chan func()), done: make(chan struct{}),
 		outstanding: make(map[*delivery]struct{}, cfg.Concurrency),
 		wake:        time.NewTimer(time.Hour),
@@ -69,6 +74,7 @@ func (c *claim) run(messages <-chan *sarama.ConsumerMessage) {
 	defer stopWatchdog()
 	stop, ended := c.sub.stop.Done(), c.session.Context().Done()
 
+	c.sub.group.Resume(c.partitions()) // Sarama keeps a partition paused over an absence
 	for c.prepare(); !c.over(); c.prepare() {
 		single, batch := c.outlets()
 		select {
@@ -86,6 +92,8 @@ func (c *claim) run(messages <-chan *sarama.ConsumerMessage) {
 			c.handOver()
 		case d := <-c.settled:
 			c.settle(d)
+		case d := <-c.parts:
+			c.settlePart(d)
 		case <-c.wake.C:
 			c.wakeAt = time.Time{}
 		case f := <-c.control:
@@ -195,7 +203,30 @@ func (c *claim) settle(d *delivery) {
 	d.sweep()
 	delete(c.outstanding, d)
 	before := c.window.mark
-	c.window.settle(d.records, d.acked, time.Now())
+	settle := c.window.settle
+	if d.gaveWay {
+		settle = c.window.settleLanes
+	}
+	settle(d.records, d.acked, time.Now())
+	c.note(d, before)
+}
+
+// settlePart does so for the keys of d that are answered completely.
+func (c *claim) settlePart(d *delivery) {
+	d.sweep()
+	if !d.gaveWay {
+		d.gaveWay = true
+		c.window.giveWay()
+	}
+	done := d.split()
+	before := c.window.mark
+	c.window.settleLanes(done.records, done.acked, time.Now())
+	c.note(done, before)
+}
+
+// note marks what d has finished, the mark having been before, and tells of what
+// it was refused.
+func (c *claim) note(d *delivery, before int64) {
 	if c.window.mark > before {
 		c.session.MarkOffset(c.topic, c.partition, c.window.mark, "")
 	}

@@ -18,11 +18,13 @@ type delivery struct {
 	acked    []bool
 	answered []bool
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	batch  *Batch    // nil where single messages are delivered
-	since  time.Time // when it was handed over
-	report time.Time // when it is next reported as stuck
+	ctx     context.Context
+	cancel  context.CancelFunc
+	batch   *outbox.MessageBatch // nil where single messages are delivered
+	nudge   chan struct{}        // Batch.Settle was called
+	gaveWay bool                 // it no longer counts as outstanding
+	since   time.Time            // when it was handed over
+	report  time.Time            // when it is next reported as stuck
 }
 
 // newDelivery makes messages of taken records; nil of none.
@@ -40,9 +42,11 @@ func (c *claim) newDelivery(taken []*record) *delivery {
 	d.ctx, d.cancel = context.WithCancel(c.ctx)
 	for i, r := range taken {
 		d.messages[i], d.origin[i] = c.sub.receive(d.ctx, r.msg)
+		d.origin[i].Claim = c.number
 	}
 	if c.sub.batches != nil {
-		d.batch = &Batch{Topic: c.topic, Partition: c.partition, Messages: d.messages, ctx: d.ctx}
+		d.nudge = make(chan struct{}, 1)
+		d.batch = outbox.NewMessageBatch(d.ctx, c.topic, c.partition, d.messages, d.settleEarly)
 	}
 	return d
 }
@@ -57,7 +61,7 @@ func (d *delivery) message() *message.Message {
 
 // asBatch is d as a batch, nil of no delivery and where single messages are
 // delivered.
-func (d *delivery) asBatch() *Batch {
+func (d *delivery) asBatch() *outbox.MessageBatch {
 	if d == nil {
 		return nil
 	}
@@ -65,7 +69,7 @@ func (d *delivery) asBatch() *Batch {
 }
 
 // outlets returns the channels that the next delivery can go to.
-func (c *claim) outlets() (chan<- *message.Message, chan<- *Batch) {
+func (c *claim) outlets() (chan<- *message.Message, chan<- *outbox.MessageBatch) {
 	if c.next == nil || c.held {
 		return nil, nil
 	}
@@ -80,17 +84,26 @@ func (c *claim) handOver() {
 	d.since = time.Now()
 	d.report = d.since.Add(c.sub.cfg.StuckAfter)
 	c.outstanding[d] = struct{}{}
-	c.waiters.Go(func() { c.await(d) })
+	messages := d.messages // d gives up those that are settled early
+	c.waiters.Go(func() { c.await(d, messages) })
 }
 
 // await waits for every answer, in order. It leaves when the claim ends: an
 // answer that comes later belongs to a claim that is no longer ours.
-func (c *claim) await(d *delivery) {
+func (c *claim) await(d *delivery, messages []*message.Message) {
 	defer d.cancel()
-	for _, m := range d.messages {
+	for i := 0; i < len(messages); {
 		select {
-		case <-m.Acked():
-		case <-m.Nacked():
+		case <-messages[i].Acked():
+			i++
+		case <-messages[i].Nacked():
+			i++
+		case <-d.nudge:
+			select {
+			case c.parts <- d:
+			case <-c.ctx.Done():
+				return
+			}
 		case <-c.ctx.Done():
 			return
 		}
@@ -99,6 +112,39 @@ func (c *claim) await(d *delivery) {
 	case c.settled <- d:
 	case <-c.ctx.Done():
 	}
+}
+
+// settleEarly is the batch's Settle.
+func (d *delivery) settleEarly() {
+	select {
+	case d.nudge <- struct{}{}:
+	default: // it is about to be looked at
+	}
+}
+
+// split takes out of d the records of the lanes in which all are answered and
+// returns them as a delivery of their own.
+func (d *delivery) split() *delivery {
+	open := map[*keyQueue]bool{}
+	for i, r := range d.records {
+		if !d.answered[i] {
+			open[r.lane] = true
+		}
+	}
+	done, rest := new(delivery), new(delivery)
+	for i, r := range d.records {
+		part := done
+		if open[r.lane] {
+			part = rest
+		}
+		part.records = append(part.records, r)
+		part.messages = append(part.messages, d.messages[i])
+		part.origin = append(part.origin, d.origin[i])
+		part.acked = append(part.acked, d.acked[i])
+		part.answered = append(part.answered, d.answered[i])
+	}
+	d.records, d.messages, d.origin, d.acked, d.answered = rest.records, rest.messages, rest.origin, rest.acked, rest.answered
+	return done
 }
 
 // sweep notes which messages have been answered. Only the claim's loop calls it.

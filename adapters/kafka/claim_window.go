@@ -181,10 +181,20 @@ func (w *window) putBack(taken []*record) {
 // leaves nothing to be delivered twice. Back-offs end no more.
 func (w *window) close() { w.closing = true }
 
-// settle ends a delivery. acked[i] tells whether taken[i] is finished; the
-// others go back to the front of their lanes, which then back off.
+// settle ends a delivery.
 func (w *window) settle(taken []*record, acked []bool, now time.Time) {
-	w.inFlight--
+	w.giveWay()
+	w.settleLanes(taken, acked, now)
+}
+
+// giveWay makes room for another delivery beside one that goes on for some of its
+// lanes only. These are then ended by settleLanes alone.
+func (w *window) giveWay() { w.inFlight-- }
+
+// settleLanes ends the part of a delivery that is in the lanes of taken. acked[i]
+// tells whether taken[i] is finished; the others go back to the front of their
+// lanes, which then back off.
+func (w *window) settleLanes(taken []*record, acked []bool, now time.Time) {
 	var refused map[*keyQueue][]*record
 	for i, r := range taken {
 		if acked[i] {

@@ -28,6 +28,7 @@ type windowModel struct {
 type windowDelivery struct {
 	records []*record
 	offsets []int64
+	gaveWay bool
 }
 
 const nullKey = "\x00"
@@ -75,8 +76,14 @@ func (m *windowModel) take(t *rapid.T) {
 		d.offsets = append(d.offsets, r.offset)
 	}
 	m.out = append(m.out, d)
-	if len(m.out) > m.parallel {
-		t.Fatalf("%d deliveries outstanding, limit %d", len(m.out), m.parallel)
+	full := 0
+	for _, d := range m.out {
+		if !d.gaveWay {
+			full++
+		}
+	}
+	if full > m.parallel {
+		t.Fatalf("%d deliveries outstanding, limit %d", full, m.parallel)
 	}
 	m.checkKeys(t)
 	m.checkAhead(t, recs[len(recs)-1].offset)
@@ -148,7 +155,44 @@ func (m *windowModel) settleAt(i int, ok func(n int) bool) {
 			m.lastDone[m.keys[o]] = max(m.lastDone[m.keys[o]], o)
 		}
 	}
-	m.w.settle(d.records, acked, m.now)
+	if d.gaveWay {
+		m.w.settleLanes(d.records, acked, m.now)
+	} else {
+		m.w.settle(d.records, acked, m.now)
+	}
+}
+
+// settleLanes answers a delivery in part: every record of some of its keys.
+func (m *windowModel) settleLanes(t *rapid.T) {
+	if len(m.out) == 0 {
+		return
+	}
+	d := m.out[rapid.IntRange(0, len(m.out)-1).Draw(t, "which")]
+	chosen := map[*keyQueue]bool{}
+	refuseFrom := rapid.IntRange(0, 8).Draw(t, "refuse from")
+	part, rest := new(windowDelivery), new(windowDelivery)
+	var acked []bool
+	for i, r := range d.records {
+		if _, seen := chosen[r.lane]; !seen {
+			chosen[r.lane] = rapid.Bool().Draw(t, "choose lane")
+		}
+		if !chosen[r.lane] {
+			rest.records, rest.offsets = append(rest.records, r), append(rest.offsets, d.offsets[i])
+			continue
+		}
+		ok := len(acked) < refuseFrom
+		part.records, part.offsets, acked = append(part.records, r), append(part.offsets, d.offsets[i]), append(acked, ok)
+		if ok {
+			m.finished[r.offset] = true
+			m.lastDone[m.keys[r.offset]] = max(m.lastDone[m.keys[r.offset]], r.offset)
+		}
+	}
+	if !d.gaveWay {
+		m.w.giveWay()
+	}
+	rest.gaveWay = true
+	*d = *rest
+	m.w.settleLanes(part.records, acked, m.now)
 }
 
 // mark is the offset that may be committed, from the model's own knowledge.
@@ -202,6 +246,7 @@ func TestWindow_KeepsOrderAndLowWaterMarkUnderRandomAnswers(t *testing.T) {
 			"add":    m.add,
 			"take":   m.take,
 			"settle": m.settle,
+			"part":   m.settleLanes,
 			"wait": func(t *rapid.T) {
 				m.now = m.now.Add(time.Duration(rapid.IntRange(1, 500).Draw(t, "ms")) * time.Millisecond)
 			},

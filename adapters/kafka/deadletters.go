@@ -16,6 +16,9 @@ import (
 // and dead letters live longer than that.
 const progressRetention = 10 * 365 * 24 * time.Hour
 
+// ErrNoTopic means that there is no such topic.
+var ErrNoTopic = errors.New("topic does not exist")
+
 // DeadLetters reads dead-letter topics and keeps what was replayed as committed
 // offsets of a consumer group. It connects when it is first used and its methods
 // are safe for concurrent use.
@@ -48,7 +51,7 @@ func (d *DeadLetters) Bounds(ctx context.Context, topic string) (first, end map[
 	err = d.link.do(ctx, func(client sarama.Client, _ sarama.ClusterAdmin) error {
 		partitions, err := client.Partitions(topic)
 		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			return fmt.Errorf("topic %s does not exist: name the source topic of dead letters that were written: %w", topic, err)
+			return fmt.Errorf("topic %s: %w: name the source topic of dead letters that were written", topic, ErrNoTopic)
 		}
 		if err != nil {
 			return fmt.Errorf("partitions of %s: %w", topic, err)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/outbox"
 )
 
 // ErrSubscriberClosed means that Close was called before.
@@ -72,7 +74,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	return messages, nil
 }
 
-func (s *Subscriber) start(ctx context.Context, topic string, messages chan *message.Message, batches chan *Batch) error {
+func (s *Subscriber) start(ctx context.Context, topic string, messages chan *message.Message, batches chan *outbox.MessageBatch) error {
 	if topic == "" {
 		return errors.New("subscribe: topic is empty")
 	}

@@ -16,7 +16,8 @@ type SubscriberConfig struct {
 	// Concurrency is how many deliveries of one partition are outstanding at
 	// once. 1 keeps the whole partition in order. More keep each key in order:
 	// a key has one delivery outstanding, records without a key have no order.
-	// The default is 1.
+	// A batch of which its handler has settled a part counts no more. The
+	// default is 1.
 	Concurrency int
 	// MaxAhead bounds how many records of a partition may be handed out beyond
 	// its oldest unfinished one, and so how many are delivered again after a

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -177,6 +178,66 @@ func TestSubscriber_BatchesHoldWhatIsThereAndCommitByMessage(t *testing.T) {
 		sum += at
 	}
 	require.Equal(t, int64(n), sum)
+}
+
+func TestSubscriber_SettledKeysOfABatchGoOnWhileOthersAreAtWork(t *testing.T) {
+	t.Parallel()
+	topic, group := harness.Topic(t, 1), harness.Group(t)
+	produce(t, topic, 20, 2) // k0 and k1 in turn
+	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, Concurrency: 2, MaxBatch: 4, NackBackOff: time.Millisecond})
+	batches, err := sub.SubscribeBatches(context.Background(), topic)
+	require.NoError(t, err)
+	nextBatch := func() *outbox.MessageBatch {
+		select {
+		case b := <-batches:
+			return b
+		case <-time.After(liveness):
+			require.FailNow(t, "no batch came")
+			return nil
+		}
+	}
+	done := newJournal()
+	stuck := nextBatch()
+	for len(stuck.Messages) < 2 { // whatever came first: both keys are needed
+		stuck.Nack()
+		stuck = nextBatch()
+	}
+	kept := keyOf(stuck.Messages[0])
+	var held []*message.Message
+	for _, m := range stuck.Messages {
+		if keyOf(m) == kept {
+			held = append(held, m)
+			continue
+		}
+		done.note(t, m)
+		m.Ack()
+	}
+	stuck.Settle()
+	for done.count() < 10 {
+		b := nextBatch()
+		for _, m := range b.Messages {
+			require.NotEqual(t, kept, keyOf(m), "a key that is at work was delivered again")
+			done.note(t, m)
+		}
+		b.Ack()
+	}
+	require.NoError(t, stuck.Context().Err(), "the rest of the batch is still at work")
+	for _, m := range held {
+		done.note(t, m)
+		m.Ack()
+	}
+	<-stuck.Context().Done()
+	for done.count() < 20 {
+		b := nextBatch()
+		for _, m := range b.Messages {
+			done.note(t, m)
+		}
+		b.Ack()
+	}
+	require.Zero(t, done.duplicates())
+	done.requireComplete(t, 20, 2)
+	require.NoError(t, sub.Close())
+	require.Equal(t, map[int32]int64{0: 20}, committed(t, group, topic))
 }
 
 func TestSubscriber_CarriesOnWhenTheBrokerComesBack(t *testing.T) {

@@ -27,7 +27,7 @@ type subscription struct {
 	maxBatch int
 
 	messages chan *message.Message // one of the two is nil
-	batches  chan *Batch
+	batches  chan *outbox.MessageBatch
 
 	base   context.Context // values of the Subscribe context, never ends
 	stop   context.Context // ends when fetching is to stop
@@ -41,7 +41,7 @@ type subscription struct {
 	paused *pauses
 }
 
-func newSubscription(ctx context.Context, s *Subscriber, topic string, messages chan *message.Message, batches chan *Batch) *subscription {
+func newSubscription(ctx context.Context, s *Subscriber, topic string, messages chan *message.Message, batches chan *outbox.MessageBatch) *subscription {
 	sub := &subscription{
 		cfg: s.cfg, conf: s.conf, topic: topic, maxBatch: 1,
 		messages: messages, batches: batches,
