@@ -20,6 +20,7 @@ type Policy struct {
 	max        time.Duration
 	retries    int
 	jitter     float64
+	perMinute  time.Duration
 }
 
 // FixedBackOff retries up to retries times and waits interval before each; with
@@ -34,6 +35,20 @@ func FixedBackOff(interval time.Duration, retries int) Policy {
 func Exponential(initial time.Duration, multiplier float64, most time.Duration, retries int, jitter float64) Policy {
 	return Policy{set: true, initial: initial, multiplier: multiplier, max: most, retries: retries, jitter: jitter}
 }
+
+// PerMinute returns p with a cap on the time that the retries of one partition
+// may wait within a minute, all together. A failure whose wait would go beyond it
+// is given up at once, as if its retries were used up: many failures then fill
+// the dead-letter topic rather than hold the partition up. Default 0: no cap.
+func (p Policy) PerMinute(most time.Duration) Policy {
+	if !p.set {
+		p = defaultPolicy
+	}
+	p.perMinute = most
+	return p
+}
+
+var defaultPolicy = FixedBackOff(500*time.Millisecond, 3)
 
 // Validate names every field that is out of range.
 func (p Policy) Validate() error {
@@ -50,6 +65,7 @@ func (p Policy) Validate() error {
 	check(p.multiplier >= 1 && !math.IsInf(p.multiplier, 0), "multiplier must be 1 or more, is %v", p.multiplier)
 	check(p.max >= p.initial, "longest wait %s is shorter than the first, %s", p.max, p.initial)
 	check(p.retries >= 0, "retries must not be negative, is %d", p.retries)
+	check(p.perMinute >= 0, "cap per minute must not be negative, is %s", p.perMinute)
 	check(p.jitter >= 0 && p.jitter <= MaxJitter, "jitter must be within 0 and %v, is %v", MaxJitter, p.jitter)
 	return errors.Join(errs...)
 }
@@ -58,7 +74,7 @@ func (p Policy) Validate() error {
 // the retries are used up. random, in [0, 1), chooses within the jitter.
 func (p Policy) Delay(retry int, random float64) (time.Duration, bool) {
 	if !p.set {
-		p = FixedBackOff(500*time.Millisecond, 3)
+		p = defaultPolicy
 	}
 	if retry < 1 || retry > p.retries {
 		return 0, false

@@ -32,6 +32,11 @@ type Config struct {
 	Retry Policy
 	// Timeout bounds one attempt of a handler; -1 is off. Default 10 s.
 	Timeout time.Duration
+	// HangAfter is how long a handler may go on after its time is up. Then Run
+	// stops, so that other members get its partitions, and returns ErrHung: let the
+	// process end with it and be started anew, as nothing else ends a handler that
+	// hangs. Handlers without a timeout are not watched. Default 1 min, -1 is off.
+	HangAfter time.Duration
 	// Classify decides between retry and dead letter. Default Classify.
 	Classify func(error) Verdict
 	// DrainTimeout bounds how long Run waits, once its context ended, for the
@@ -57,6 +62,9 @@ func (c *Config) Validate() error {
 	if c.Timeout < -1 {
 		errs = append(errs, fmt.Errorf("timeout must be positive or -1, is %s", c.Timeout))
 	}
+	if c.HangAfter < -1 {
+		errs = append(errs, fmt.Errorf("hang after must be positive or -1, is %s", c.HangAfter))
+	}
 	for _, d := range []struct {
 		field string
 		value time.Duration
@@ -71,6 +79,9 @@ func (c *Config) Validate() error {
 func (c *Config) setDefaults() {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
+	}
+	if c.HangAfter == 0 {
+		c.HangAfter = time.Minute
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 20 * time.Second

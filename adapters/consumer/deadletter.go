@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,8 +153,8 @@ func (c *DeadLetterConfig) failure(ctx context.Context, src *outbox.Record, err 
 const reasonTooLarge = "message too large"
 
 // publishSmaller publishes the whole dead letter; if it is refused for good,
-// without the stack; if it is too large all the same, without its value, which
-// then is to be found at its origin only.
+// without the stack; if it is too large all the same, without its value, of which
+// it then says where it lies.
 func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *outbox.Record, f failure) error {
 	headers := letterHeaders(src, f, func(name string) { c.Hooks.badHeader(src.Topic, name) })
 	refused := c.publish(ctx, msg, src, appendExceptions(headers, f.err, true), msg.Payload)
@@ -165,6 +166,11 @@ func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Mess
 		refused = c.publish(ctx, msg, src, appendExceptions(headers, f.err, false), nil)
 	}
 	return refused
+}
+
+// placeOf is where r lies, as "topic/partition/offset".
+func placeOf(r *outbox.Record) string {
+	return fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset)
 }
 
 func (c *DeadLetterConfig) publish(ctx context.Context, msg *message.Message, src *outbox.Record, headers []outbox.Header, value []byte) error {
@@ -192,7 +198,7 @@ func sourceRecord(ctx context.Context, msg *message.Message) *outbox.Record {
 	if r, ok := outbox.RecordFrom(ctx); ok {
 		return r
 	}
-	r := &outbox.Record{Topic: message.SubscribeTopicFromCtx(ctx), Partition: outbox.PartitionByKey, Offset: -1}
+	r := &outbox.Record{Topic: cmp.Or(message.SubscribeTopicFromCtx(ctx), deliveryFrom(ctx).Topic), Partition: outbox.PartitionByKey, Offset: -1}
 	for name, value := range msg.Metadata {
 		if name == outbox.MetadataKey {
 			r.Key = []byte(value)

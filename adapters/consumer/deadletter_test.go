@@ -69,6 +69,7 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 		header("kafka_dlt-original-timestamp", "\x00\x00\x01\x8b\xcf\xe5\x68\x7b"),
 		header("kafka_dlt-original-timestamp-type", "CreateTime"),
 		header("kafka_dlt-original-consumer-group", group),
+		header("dlt-failed-record", topic+"/3/42"),
 		header("dlt-attempts", "4"),
 		header("dlt-disposition", "exhausted"),
 		header("dlt-failed-at", got.header("dlt-failed-at")),
@@ -110,6 +111,7 @@ func TestDeadLetter_SecondFailureKeepsTheFirstOriginAndTheLastError(t *testing.T
 	require.Equal(t, "third", third.header("kafka_dlt-exception-message"))
 	require.Equal(t, "1", third.header("dlt-replay-count"))
 	require.Equal(t, "r-1", third.header("dlt-replay-id"))
+	require.Equal(t, topic+"/9/99", third.header("dlt-failed-record"))
 	require.Equal(t, uint64(42), binary.BigEndian.Uint64([]byte(third.header("kafka_dlt-original-offset"))))
 	for _, h := range third.Headers {
 		require.Equal(t, 1, third.count(h.Key), h.Key)
@@ -215,6 +217,8 @@ func TestDeadLetter_LeavesOutAValueThatIsTooLarge(t *testing.T) {
 	l, bad := consumer.ReadLetter(&outbox.Record{Headers: got.Headers}, nil)
 	require.Empty(t, bad)
 	require.True(t, l.ValueOmitted)
+	require.Equal(t, 9, l.ValueSize)
+	require.Equal(t, &outbox.Record{Topic: topic, Partition: 3, Offset: 42}, l.FailedRecord)
 	require.Equal(t, int64(42), l.OriginalOffset)
 }
 

@@ -12,7 +12,15 @@
 // delivery whose context ended (shutdown, rebalance) is neither success nor
 // failure: it is not acknowledged, not counted, never a dead letter.
 //
-// [Replay] carries dead letters back to their topic, to the failing group only.
+// [WithBreaker] lets a dependency that is down pause partitions instead; package
+// quarantine keeps the order of keys through dead letters.
+//
+// [Router.HandleBatch] gives a handler many messages at once and takes a batch that
+// fails apart. Package inbox makes effects in Postgres once.
+//
+// [Replay] carries dead letters back to their topic, to the failing group only;
+// [Skip], [Discard] and [Park] settle them otherwise, and a [Book] records who did
+// what. [List] and [Summarize] show what there is.
 //
 // The steps of the chain are ordinary Watermill middlewares and serve on a stock
 // message.Router as well.

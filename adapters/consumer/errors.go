@@ -99,11 +99,12 @@ type Disposition string
 
 // The dispositions.
 const (
-	DispositionDecode    Disposition = "decode"    // ErrDecode or ErrSchema
-	DispositionFatal     Disposition = "fatal"     // any other fatal verdict
-	DispositionExhausted Disposition = "exhausted" // retries used up
-	DispositionPanic     Disposition = "panic"
-	DispositionTimeout   Disposition = "timeout" // retries used up, the last attempt timed out
+	DispositionDecode      Disposition = "decode"    // ErrDecode or ErrSchema
+	DispositionFatal       Disposition = "fatal"     // any other fatal verdict
+	DispositionExhausted   Disposition = "exhausted" // retries used up
+	DispositionPanic       Disposition = "panic"
+	DispositionTimeout     Disposition = "timeout"     // retries used up, the last attempt timed out
+	DispositionQuarantined Disposition = "quarantined" // waits behind a dead letter of its key, see package quarantine
 )
 
 func dispositionOf(err error, v Verdict) Disposition {

@@ -31,18 +31,28 @@ func Timeout(d time.Duration) message.HandlerMiddleware {
 	}
 }
 
+// guarded calls f and makes a PanicError of its panic.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
 // Recover is a middleware that turns a panic into a PanicError with its stack.
 func Recover(hooks Hooks) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) (out []*message.Message, err error) {
-			defer func() {
-				if v := recover(); v != nil {
-					p := &PanicError{Value: v, Stack: debug.Stack()}
-					hooks.panicked(deliveryFrom(msg.Context()).Delivery, p)
-					out, err = nil, p
-				}
-			}()
-			return next(msg)
+			err = guarded(func() error {
+				out, err = next(msg)
+				return err
+			})
+			if p, ok := err.(*PanicError); ok { //nolint:errorlint // one that was wrapped was told of by whoever made it
+				hooks.panicked(deliveryFrom(msg.Context()).Delivery, p)
+			}
+			return out, err
 		}
 	}
 }

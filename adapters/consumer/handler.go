@@ -1,9 +1,11 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"time"
 
@@ -20,6 +22,9 @@ type handler struct {
 	group       string
 	sub         message.Subscriber
 	fn          message.NoPublishHandlerFunc
+	batches     BatchSubscriber // instead of sub and fn
+	batch       BatchFunc
+	parallel    int // of a batch handler, see WithParallel
 	retry       Policy
 	timeout     time.Duration
 	classify    func(error) Verdict
@@ -39,13 +44,23 @@ func (h *handler) validate() error {
 	check(topicName.MatchString(h.topic), "topic %q is not a topic name", h.topic)
 	check(topicName.MatchString(h.deadLetters), "dead-letter topic %q is not a topic name", h.deadLetters)
 	check(h.deadLetters != h.topic, "dead-letter topic is the source topic %q", h.topic)
-	check(h.sub != nil, "subscriber is missing")
+	check(h.sub != nil || h.batches != nil, "subscriber is missing")
 	check(h.fn != nil, "handler function is missing")
+	check(h.parallel >= 0, "parallel must not be negative, is %d", h.parallel)
+	check(h.parallel == 0 || h.batch != nil, "parallel is for batch handlers")
 	check(h.timeout >= -1, "timeout must be positive or -1, is %s", h.timeout)
 	if err := h.retry.Validate(); err != nil {
 		check(false, "%w", err)
 	}
 	return errors.Join(errs...)
+}
+
+// closer is the handler's subscriber.
+func (h *handler) closer() io.Closer {
+	if h.batches != nil {
+		return h.batches
+	}
+	return h.sub
 }
 
 // validateTopics asks the broker for the handler's topics.
@@ -88,6 +103,12 @@ func (h *handler) chain(cfg *Config) ([]message.HandlerMiddleware, error) {
 	chain = append(chain, h.around...)
 	chain = append(chain, Retry(RetryConfig{Policy: h.retry, Classify: h.classify, Hooks: cfg.Hooks}))
 	chain = append(chain, h.inside...)
+	if h.batch != nil {
+		chain = append(chain, atMost(cmp.Or(h.parallel, defaultParallel)))
+	}
+	if h.timeout > 0 && cfg.HangAfter > 0 {
+		chain = append(chain, watchdog(h.timeout+cfg.HangAfter))
+	}
 	if h.timeout > 0 {
 		chain = append(chain, Timeout(h.timeout))
 	}

@@ -35,10 +35,24 @@ const (
 	HeaderReplayCount = "dlt-replay-count" // replays so far, decimal
 	HeaderTargetGroup = "dlt-target-group" // the group that failed; on a replayed record the only one to handle it
 	HeaderReplayID    = "dlt-replay-id"    // the replay that sent the record
+	// HeaderFailedRecord is the record that failed last, "topic/partition/offset":
+	// the original one or a replay of it.
+	HeaderFailedRecord = "dlt-failed-record"
 	// HeaderValueOmitted is the size of a value that was too large for the
-	// dead-letter topic, decimal; the value is at the origin only.
+	// dead-letter topic, decimal; the value is at HeaderFailedRecord only.
 	HeaderValueOmitted = "dlt-value-omitted"
 )
+
+// Headers that a letter gets when it is moved to its parking topic. All are text.
+const (
+	HeaderParkedAt   = "dlt-parked-at"   // RFC 3339, UTC
+	HeaderParkedBy   = "dlt-parked-by"   // ReplayConfig.Actor
+	HeaderParkedNote = "dlt-parked-note" // ReplayConfig.Note, or why a replay did not send it
+	// HeaderParkedFrom is where it lay before, "topic/partition/offset".
+	HeaderParkedFrom = "dlt-parked-from"
+)
+
+const parkedPrefix = "dlt-parked-"
 
 const (
 	originalPrefix     = "kafka_dlt-original-"
@@ -50,10 +64,10 @@ const (
 // isFailureHeader reports headers that describe a failure, not the message.
 func isFailureHeader(name string) bool {
 	switch name {
-	case HeaderAttempts, HeaderDisposition, HeaderFailedAt, HeaderValueOmitted:
+	case HeaderAttempts, HeaderDisposition, HeaderFailedAt, HeaderFailedRecord, HeaderValueOmitted:
 		return true
 	}
-	return strings.HasPrefix(name, exceptionPrefix) || strings.HasPrefix(name, keyExceptionPrefix)
+	return strings.HasPrefix(name, exceptionPrefix) || strings.HasPrefix(name, keyExceptionPrefix) || strings.HasPrefix(name, parkedPrefix)
 }
 
 // isReplayHeader reports headers that steer replay.

@@ -34,7 +34,7 @@ type Outcome string
 const (
 	OutcomeDone         Outcome = "done"
 	OutcomeDeadLettered Outcome = "dead_lettered"
-	OutcomeSkipped      Outcome = "skipped"    // replayed for another group
+	OutcomeSkipped      Outcome = "skipped"    // replayed for another group, or see SkipDelivery
 	OutcomeUnfinished   Outcome = "unfinished" // context ended, not acknowledged
 )
 
@@ -56,8 +56,11 @@ type Delivery struct {
 // delivery is the state that the middlewares of one delivery share.
 type delivery struct {
 	Delivery
+	began   time.Time
+	first   error           // of an attempt made before, which is not to be repeated
 	stop    <-chan struct{} // closed when the router stops; nil waits for ever
 	blocked *atomic.Int64   // deliveries that wait for their dead letter
+	hung    func(error)     // ends the router; nil if it is not ours
 }
 
 type deliveryKey struct{}

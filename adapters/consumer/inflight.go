@@ -17,21 +17,21 @@ type inflight struct {
 	idle   chan struct{} // closed when total falls to 0; nil if nobody waits
 }
 
-func (f *inflight) add(name string) {
+func (f *inflight) add(name string, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.byName == nil {
 		f.byName = map[string]int{}
 	}
-	f.total++
-	f.byName[name]++
+	f.total += n
+	f.byName[name] += n
 }
 
-func (f *inflight) done(name string) {
+func (f *inflight) done(name string, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.total--
-	if f.byName[name]--; f.byName[name] == 0 {
+	f.total -= n
+	if f.byName[name] -= n; f.byName[name] == 0 {
 		delete(f.byName, name)
 	}
 	if f.total == 0 && f.idle != nil {

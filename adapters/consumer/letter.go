@@ -45,12 +45,18 @@ func letterHeaders(src *outbox.Record, f failure, bad func(name string)) []outbo
 	for _, name := range invalid {
 		bad(name)
 	}
+	if f.disposition == DispositionQuarantined {
+		replays = max(replays-1, 0) // a replay that did not reach the handler is none
+	}
 	hs := ownHeaders(src.Headers, known)
 	if !known {
 		hs = append(hs, originHeaders(src, f.group)...)
 	}
 	if _, has := last(hs, outbox.HeaderTraceparent); !has && f.traceparent != "" {
 		hs = append(hs, text(outbox.HeaderTraceparent, f.traceparent))
+	}
+	if src.Partition >= 0 && src.Offset >= 0 {
+		hs = append(hs, text(HeaderFailedRecord, placeOf(src)))
 	}
 	return append(hs,
 		text(HeaderAttempts, strconv.Itoa(f.attempts)),
@@ -106,7 +112,6 @@ func appendExceptions(hs []outbox.Header, err error, withStack bool) []outbox.He
 	for i := len(exceptions) - 1; i > 0 && over > 0; i-- {
 		h := &exceptions[i]
 		if rest := len(h.Value) - over; rest > 0 {
-			over = 0
 			h.Value = []byte(clip(string(h.Value), rest))
 			break
 		}

@@ -1,17 +1,15 @@
 package consumer
 
 import (
-	"bytes"
-	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// Letter is a dead letter as it lies on its topic, written by this package or by
-// Spring Kafka.
+// Letter is a dead letter as it lies on its topic, written by this package, by
+// Spring Kafka, by a share group of Kafka or by Kafka Connect.
 type Letter struct {
 	// Record is the record itself, Value its value; nil is a tombstone.
 	Record *outbox.Record
@@ -32,11 +30,19 @@ type Letter struct {
 	ErrorType   string
 	Error       string
 
+	// FailedRecord is the record that failed last, the original one or a replay
+	// of it: topic, partition and offset alone. Nil if no header tells.
+	FailedRecord *outbox.Record
 	// ValueOmitted reports that the value was too large for the dead-letter
-	// topic: it is at the origin only, and the letter cannot be replayed.
+	// topic. It had ValueSize bytes, and FailedRecord has it, unless retention
+	// has removed that.
 	ValueOmitted bool
-	// Replayed reports that an earlier replay has sent the letter back.
-	Replayed bool
+	ValueSize    int
+
+	// State is what became of the letter; ReadLetter leaves it open. Decision
+	// says more if a Book knows it.
+	State    State
+	Decision *Decision
 }
 
 // ReadLetter reads the headers of a dead letter. Names of headers whose values
@@ -54,6 +60,12 @@ func ReadLetter(rec *outbox.Record, value []byte) (l Letter, bad []string) {
 		FailedAt:    rec.Timestamp,
 		ErrorType:   lastText(rec.Headers, HeaderExceptionType),
 		Error:       lastText(rec.Headers, HeaderExceptionMessage),
+		State:       StateOpen,
+	}
+	if place := lastText(rec.Headers, HeaderFailedRecord); place != "" {
+		if l.FailedRecord = readPlace(place); l.FailedRecord == nil {
+			bad = append(bad, HeaderFailedRecord)
+		}
 	}
 	if group := lastText(rec.Headers, HeaderTargetGroup); group != "" {
 		l.Group = group
@@ -64,51 +76,29 @@ func ReadLetter(rec *outbox.Record, value []byte) (l Letter, bad []string) {
 		bad = append(bad, HeaderFailedAt)
 	}
 	var ok bool
-	_, l.ValueOmitted = last(rec.Headers, HeaderValueOmitted)
+	if _, l.ValueOmitted = last(rec.Headers, HeaderValueOmitted); l.ValueOmitted {
+		l.ValueSize, _ = readCount(rec.Headers, HeaderValueOmitted)
+	}
 	if l.Attempts, ok = readCount(rec.Headers, HeaderAttempts); !ok {
 		bad = append(bad, HeaderAttempts)
 	}
 	if l.ReplayCount, ok = readCount(rec.Headers, HeaderReplayCount); !ok {
 		bad = append(bad, HeaderReplayCount)
 	}
+	l.readForeign(&bad)
 	return l, bad
 }
 
-// Filter chooses dead letters; every field that is set must match. The zero value
-// matches all.
-type Filter struct {
-	// Partitions of the dead-letter topic.
-	Partitions []int32
-	// Offsets from FromOffset up to, but not including, ToOffset; 0 is open.
-	FromOffset, ToOffset int64
-	// Key is the whole record key; nil matches all.
-	Key []byte
-	// Group is the consumer group that failed.
-	Group string
-	// Dispositions, any of them.
-	Dispositions []Disposition
-	// Error is a part of the error message or of its type.
-	Error string
-	// ErrorPattern matches the error message.
-	ErrorPattern *regexp.Regexp
-	// Since and Until bound the time of the failure; Until is excluded.
-	Since, Until time.Time
-}
-
-// Match reports whether the filter chooses l.
-func (f *Filter) Match(l *Letter) bool {
-	switch {
-	case len(f.Partitions) > 0 && !slices.Contains(f.Partitions, l.Record.Partition),
-		l.Record.Offset < f.FromOffset,
-		f.ToOffset > 0 && l.Record.Offset >= f.ToOffset,
-		f.Key != nil && !bytes.Equal(f.Key, l.Record.Key),
-		f.Group != "" && f.Group != l.Group,
-		len(f.Dispositions) > 0 && !slices.Contains(f.Dispositions, l.Disposition),
-		f.Error != "" && !strings.Contains(l.Error, f.Error) && !strings.Contains(l.ErrorType, f.Error),
-		f.ErrorPattern != nil && !f.ErrorPattern.MatchString(l.Error),
-		!f.Since.IsZero() && l.FailedAt.Before(f.Since),
-		!f.Until.IsZero() && !l.FailedAt.Before(f.Until):
-		return false
+// readPlace reads "topic/partition/offset", nil if it is none.
+func readPlace(place string) *outbox.Record {
+	parts := strings.Split(place, "/")
+	if len(parts) != 3 || !topicName.MatchString(parts[0]) {
+		return nil
 	}
-	return true
+	partition, err := strconv.ParseInt(parts[1], 10, 32)
+	offset, err2 := strconv.ParseInt(parts[2], 10, 64)
+	if err != nil || err2 != nil || partition < 0 || offset < 0 {
+		return nil
+	}
+	return &outbox.Record{Topic: parts[0], Partition: int32(partition), Offset: offset}
 }

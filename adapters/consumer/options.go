@@ -29,9 +29,14 @@ func WithDeadLetterTopic(topic string) Option { return func(h *handler) { h.dead
 // outbox.Record of a message. Default the handler's name.
 func WithGroup(group string) Option { return func(h *handler) { h.group = group } }
 
+// WithParallel bounds how many messages of broken batches a batch handler is
+// given at once, each by itself; messages that wait for their next attempt do not
+// count. Default 16.
+func WithParallel(n int) Option { return func(h *handler) { h.parallel = n } }
+
 // Around adds middlewares between dead letter and retry: they see each delivery
 // once, however often it is retried. A gate that holds back the followers of a
-// dead key, or a breaker, belongs here.
+// dead key, as package quarantine has one, belongs here.
 func Around(m ...message.HandlerMiddleware) Option {
 	return func(h *handler) { h.around = append(h.around, m...) }
 }

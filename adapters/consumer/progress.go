@@ -11,95 +11,91 @@ import (
 // maxProgressBytes is what brokers take as the metadata of a committed offset.
 const maxProgressBytes = 4096
 
-// ErrScattered means that what was replayed lies in more pieces than a committed
-// offset can describe. Replay wider ranges, or what lies first.
-var ErrScattered = errors.New("replayed dead letters lie too scattered to be remembered")
+// ErrScattered means that what was dealt with lies in more pieces than a
+// committed offset can describe. Work on wider ranges, on what lies first, or
+// with a Book.
+var ErrScattered = errors.New("dead letters that were dealt with lie too scattered to be remembered")
 
 // span is the offsets from From up to, but not including, To.
 type span struct{ From, To int64 }
 
-// progress is what earlier replays have done with one partition: everything
-// below low, and the spans above it.
+// progress is which letters of one partition were dealt with: everything below
+// low, and the spans above it.
 type progress struct {
 	low  int64
 	done []span // sorted, disjoint, above low
 }
 
-// has reports whether the record at offset was replayed.
+// has reports whether the letter at offset was dealt with.
 func (p *progress) has(offset int64) bool {
 	if offset < p.low {
 		return true
 	}
+	i := p.search(offset)
+	return i < len(p.done) && p.done[i].From <= offset
+}
+
+// search returns the first span that ends after offset.
+func (p *progress) search(offset int64) int {
 	i, _ := slices.BinarySearchFunc(p.done, offset, func(s span, o int64) int {
 		if s.To <= o {
 			return -1
 		}
 		return 1
 	})
-	return i < len(p.done) && p.done[i].From <= offset
+	return i
 }
 
-// after returns the progress once everything below pos was passed: the letters
-// at sent are done, those at pending are not (both sorted). What p knows of
-// offsets from pos on stays. Offsets without a letter cost nothing.
-func (p *progress) after(pos int64, sent, pending []int64) progress {
-	next := progress{low: pos}
-	if len(pending) > 0 {
-		next.low = pending[0]
+// add marks the offsets from from up to, but not including, to.
+func (p *progress) add(from, to int64) {
+	if to <= from || to <= p.low {
+		return
 	}
-	for i, offset := range pending {
-		end := pos
-		if i+1 < len(pending) {
-			end = pending[i+1]
-		}
-		from, _ := slices.BinarySearch(sent, offset)
-		if from < len(sent) && sent[from] < end {
-			next.done = append(next.done, span{offset + 1, end})
-		}
+	i := p.search(from - 1) // spans before it do not even touch
+	j := i
+	for j < len(p.done) && p.done[j].From <= to {
+		from, to = min(from, p.done[j].From), max(to, p.done[j].To)
+		j++
 	}
-	for _, s := range p.done {
-		if s.To > pos {
-			next.done = append(next.done, span{max(s.From, pos), s.To})
-		}
+	if from > p.low {
+		p.done = slices.Replace(p.done, i, j, span{from, to})
+		return
 	}
-	next.merge()
-	return next
+	p.low, p.done = to, slices.Delete(p.done, 0, j)
 }
 
-// merge joins spans that touch each other or low.
-func (p *progress) merge() {
-	var merged []span
-	for _, s := range p.done {
-		switch last := len(merged) - 1; {
-		case s.From <= p.low && last < 0:
-			p.low = max(p.low, s.To)
-		case last >= 0 && s.From <= merged[last].To:
-			merged[last].To = max(merged[last].To, s.To)
-		default:
-			merged = append(merged, s)
-		}
-	}
-	p.done = merged
-}
+// clone returns a copy that shares nothing.
+func (p *progress) clone() progress { return progress{low: p.low, done: slices.Clone(p.done)} }
 
 // encode returns the spans as text: base64 of pairs of varints, the distance from
 // the end of the last span and the length.
 func (p *progress) encode() (string, error) {
-	if len(p.done) == 0 {
-		return "", nil
+	b, all := p.pack(maxProgressBytes)
+	if !all {
+		return "", fmt.Errorf("%w: %d pieces", ErrScattered, len(p.done))
 	}
+	return b, nil
+}
+
+// encodeFirst returns as many of the first spans as fit.
+func (p *progress) encodeFirst() string {
+	b, _ := p.pack(maxProgressBytes)
+	return b
+}
+
+// pack encodes the spans in at most size bytes and reports whether all fitted.
+func (p *progress) pack(size int) (text string, all bool) {
 	var b []byte
 	at := p.low
 	for _, s := range p.done {
-		b = binary.AppendUvarint(b, uint64(s.From-at))
-		b = binary.AppendUvarint(b, uint64(s.To-s.From))
-		at = s.To
+		more := binary.AppendUvarint(b, uint64(s.From-at))
+		more = binary.AppendUvarint(more, uint64(s.To-s.From))
+		if base64.RawURLEncoding.EncodedLen(len(more)) > size {
+			return base64.RawURLEncoding.EncodeToString(b), false
+		}
+		b, at = more, s.To
 	}
-	encoded := base64.RawURLEncoding.EncodeToString(b)
-	if len(encoded) > maxProgressBytes {
-		return "", fmt.Errorf("%w: %d pieces", ErrScattered, len(p.done))
-	}
-	return encoded, nil
+	return base64.RawURLEncoding.EncodeToString(b), true
 }
 
 // decodeProgress reads a committed offset and its metadata.
@@ -127,3 +123,5 @@ func decodeProgress(low int64, metadata string) (progress, error) {
 	}
 	return p, nil
 }
+
+func (p *progress) equal(o *progress) bool { return p.low == o.low && slices.Equal(p.done, o.done) }

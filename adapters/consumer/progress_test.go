@@ -6,38 +6,58 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/millrace-go/millrace/outbox"
 )
 
-func TestProgress_RemembersExactlyWhatWasSent(t *testing.T) {
+// pass walks letters in order through note, as an act does, up to end.
+func pass(p *progress, from, end int64, letters []int64, settles func(int64) bool) {
+	tail, settled := from, p.has(from-1)
+	for _, offset := range letters {
+		if offset < from || offset >= end {
+			continue
+		}
+		it := &item{letter: Letter{Record: &outbox.Record{Offset: offset}}, after: tail}
+		settled = settles(offset)
+		note(p, it, settled)
+		tail = offset + 1
+	}
+	if settled {
+		p.add(tail, end)
+	}
+}
+
+func TestProgress_RemembersExactlyWhatWasSettled(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const end = 60
 		letters := rapid.SliceOfNDistinct(rapid.Int64Range(0, end-1), 0, end, rapid.ID).Draw(t, "letters")
 		slices.Sort(letters)
-		replayed := map[int64]bool{}
+		done := map[int64]bool{}
 		p := progress{}
-		for range rapid.IntRange(1, 5).Draw(t, "runs") {
-			pos := rapid.Int64Range(p.low, end).Draw(t, "pos")
-			var sent, pending []int64
-			for _, offset := range letters {
-				switch {
-				case offset < p.low || offset >= pos:
-				case p.has(offset) || rapid.Bool().Draw(t, "send"):
-					sent = append(sent, offset)
-					replayed[offset] = true
-				default:
-					pending = append(pending, offset)
+		for range rapid.IntRange(1, 5).Draw(t, "acts") {
+			from := max(p.low, rapid.Int64Range(0, end).Draw(t, "from"))
+			to := rapid.Int64Range(from, end).Draw(t, "to")
+			low := p.low
+			pass(&p, from, to, letters, func(offset int64) bool {
+				if p.has(offset) || rapid.Bool().Draw(t, "settle") {
+					done[offset] = true
 				}
+				return done[offset]
+			})
+			require.GreaterOrEqual(t, p.low, low)
+			encoded, err := p.encode()
+			require.NoError(t, err)
+			again, err := decodeProgress(p.low, encoded)
+			require.NoError(t, err)
+			require.True(t, again.equal(&p), "%v, not %v", again, p)
+			for i, s := range p.done {
+				require.Greater(t, s.To, s.From)
+				require.Greater(t, s.From, p.low)
+				require.True(t, i == 0 || s.From > p.done[i-1].To, "%v", p)
 			}
-			next := p.after(pos, sent, pending)
-			require.GreaterOrEqual(t, next.low, p.low)
-			encoded, err := next.encode()
-			require.NoError(t, err)
-			p, err = decodeProgress(next.low, encoded)
-			require.NoError(t, err)
-			require.Equal(t, next, p)
 			for _, offset := range letters {
-				require.Equal(t, replayed[offset], p.has(offset), "offset %d of %v", offset, p)
+				require.Equal(t, done[offset], p.has(offset), "offset %d of %v", offset, p)
 			}
 		}
 	})
@@ -46,31 +66,41 @@ func TestProgress_RemembersExactlyWhatWasSent(t *testing.T) {
 func TestProgress_IgnoresOffsetsWithoutLetters(t *testing.T) {
 	t.Parallel()
 	p := progress{}
-	next := p.after(100, nil, []int64{10, 12, 14}) // transaction markers between
-	require.Equal(t, progress{low: 10}, next)
+	pass(&p, 0, 100, []int64{10, 12, 14}, func(int64) bool { return false }) // transaction markers between
+	require.Equal(t, int64(10), p.low)
+	require.Empty(t, p.done)
+	pass(&p, 10, 100, []int64{10, 12, 14}, func(int64) bool { return true })
+	require.Equal(t, int64(100), p.low)
+	require.Empty(t, p.done)
 }
 
 func TestProgress_JoinsPiecesThatTouch(t *testing.T) {
 	t.Parallel()
 	p := progress{low: 5, done: []span{{8, 10}, {12, 20}}}
-	next := p.after(8, []int64{5, 6, 7}, nil)
-	require.Equal(t, progress{low: 10, done: []span{{12, 20}}}, next)
+	p.add(5, 8)
+	require.Equal(t, progress{low: 10, done: []span{{12, 20}}}, p)
+	p.add(30, 40)
+	p.add(50, 60)
+	p.add(19, 51)
+	require.Equal(t, progress{low: 10, done: []span{{12, 60}}}, p)
+	p.add(3, 11)
+	require.Equal(t, progress{low: 11, done: []span{{12, 60}}}, p)
 }
 
 func TestProgress_RefusesWhatACommitCannotHold(t *testing.T) {
 	t.Parallel()
-	var sent, pending []int64
-	for i := range int64(10_000) {
-		if i%2 == 0 {
-			pending = append(pending, i)
-		} else {
-			sent = append(sent, i)
-		}
-	}
 	p := progress{}
-	next := p.after(10_000, sent, pending)
-	_, err := next.encode()
+	for i := int64(1); i < 10_000; i += 2 {
+		p.add(i, i+1)
+	}
+	_, err := p.encode()
 	require.ErrorIs(t, err, ErrScattered)
+	encoded := p.encodeFirst()
+	require.LessOrEqual(t, len(encoded), maxProgressBytes)
+	first, err := decodeProgress(0, encoded)
+	require.NoError(t, err)
+	require.Greater(t, len(first.done), 1000)
+	require.Equal(t, p.done[:len(first.done)], first.done)
 }
 
 func TestDecodeProgress_RefusesForeignMetadata(t *testing.T) {

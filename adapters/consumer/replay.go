@@ -6,84 +6,163 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
+	"sync"
 	"time"
-
-	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/google/uuid"
-
-	"github.com/millrace-go/millrace/outbox"
 )
 
-// maxReplayBatch is the most letters between two commits of progress, and so the
-// most that a crash can send twice.
+// maxReplayBatch is the most letters that are sent in one go.
 const maxReplayBatch = 500
+
+// replayDepth is how many batches may wait between reading and sending, and how
+// many between sending and remembering. With the one being sent and those being
+// remembered it bounds what a crash can send twice: 2,000 letters.
+const replayDepth = 1
 
 // Replay sends dead letters back to the topic they came from: to their original
 // partition, with their original key, value and headers, without the headers
 // that tell of the failure, and marked for the group that failed. Each partition
 // goes in its order, up to the end it had when the replay began. What is sent is
 // remembered as committed offsets, so a second run does not send it again; a
-// crash may repeat the last batch, which handlers tell by the event id.
+// crash may repeat up to 2,000 letters, which handlers tell by the event id.
 //
+// A letter that was replayed MaxReplays times goes to its parking topic instead.
 // With an error the result counts what was done before it.
 func Replay(ctx context.Context, cfg ReplayConfig) (ReplayResult, error) {
-	if err := cfg.Validate(); err != nil {
+	return work(ctx, cfg, ActionReplay)
+}
+
+// Skip marks letters as dealt with by other means: nothing is sent, and they are
+// not offered again.
+func Skip(ctx context.Context, cfg ReplayConfig) (ReplayResult, error) {
+	return work(ctx, cfg, ActionSkip)
+}
+
+// Discard marks letters as data given up. It does what Skip does and is told
+// apart from it in the Book.
+func Discard(ctx context.Context, cfg ReplayConfig) (ReplayResult, error) {
+	return work(ctx, cfg, ActionDiscard)
+}
+
+// Park moves letters to the parking topic of the topic they came from, with all
+// their headers and those that tell who parked them.
+func Park(ctx context.Context, cfg ReplayConfig) (ReplayResult, error) {
+	return work(ctx, cfg, ActionPark)
+}
+
+func work(ctx context.Context, cfg ReplayConfig, action Action) (ReplayResult, error) {
+	if err := cfg.validate(action); err != nil {
 		return ReplayResult{}, err
 	}
 	cfg.setDefaults()
 	unlock, err := cfg.Lock(ctx)
 	if err != nil {
-		return ReplayResult{}, fmt.Errorf("replay %s: %w", cfg.Topic, err)
+		return ReplayResult{}, fmt.Errorf("%s %s: %w", action, cfg.Topic, err)
 	}
 	defer unlock()
-	r := &replay{cfg: &cfg, result: ReplayResult{ID: cfg.ID, DryRun: !cfg.Execute}, pace: pacer{rate: cfg.Rate}}
-	if err := r.run(ctx); err != nil {
-		return r.result, fmt.Errorf("replay %s: %w", cfg.Topic, err)
+	r := &replay{cfg: &cfg, action: action, pace: pacer{rate: cfg.Rate}}
+	r.result = ReplayResult{ID: cfg.ID, Action: action, DryRun: !cfg.Execute}
+	if action == ActionSkip || action == ActionDiscard {
+		r.pace.rate = -1 // nothing is sent
 	}
-	return r.result, nil
+	if err := r.recorded(ctx); err != nil {
+		return r.counts(), fmt.Errorf("%s %s: %w", action, cfg.Topic, err)
+	}
+	return r.counts(), nil
 }
 
-// List calls fn for every letter that cfg.Filter chooses, replayed or not, by
-// partition and offset, up to the end the topic had when List began.
-func List(ctx context.Context, cfg ReplayConfig, fn func(Letter) error) error {
-	if err := cfg.Validate(); err != nil {
+// replay is one act under way.
+type replay struct {
+	cfg    *ReplayConfig
+	action Action
+	page   Page // nil without a book and in a dry run
+	pace   pacer
+	chosen int // by the reader, which minds Max
+
+	mu         sync.Mutex
+	result     ReplayResult
+	noParking  map[string]bool // parking topics that are not there; the sender's
+	heldKeys   map[string]bool // of the partition under way; the sender's
+	stopReason string          // of the partition under way; the sender's
+}
+
+func (r *replay) counts() ReplayResult {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	res := r.result
+	res.Stopped = slices.Clone(res.Stopped)
+	return res
+}
+
+func (r *replay) count(f func(*ReplayResult)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.result)
+}
+
+// recorded runs the act between two entries of the book.
+func (r *replay) recorded(ctx context.Context) (err error) {
+	if !r.cfg.Execute || r.cfg.Book == nil {
+		return r.run(ctx)
+	}
+	r.page, err = r.cfg.Book.Open(ctx, Act{
+		ID: r.cfg.ID, Action: r.action, Topic: r.cfg.Topic, Actor: r.cfg.Actor, Note: r.cfg.Note, Filter: r.cfg.Filter,
+	})
+	if err != nil {
 		return err
 	}
-	cfg.setDefaults()
-	scans, err := plan(ctx, &cfg)
+	defer func() {
+		closing, cancel := grace(ctx)
+		defer cancel()
+		err = errors.Join(err, r.page.Close(closing, r.counts(), err))
+	}()
+	return r.run(ctx)
+}
+
+func (r *replay) run(ctx context.Context) error {
+	scans, err := plan(ctx, r.cfg)
 	if err != nil {
-		return fmt.Errorf("list %s: %w", cfg.Topic, err)
+		return err
+	}
+	if r.page != nil {
+		first := map[int32]int64{}
+		for _, s := range scans {
+			first[s.partition] = s.first
+		}
+		if err := r.page.Forget(ctx, first); err != nil {
+			return err
+		}
 	}
 	for _, s := range scans {
-		err := cfg.Reader.Read(ctx, cfg.Topic, s.partition, s.first, s.end, func(rec *outbox.Record, value []byte) error {
-			l, _ := ReadLetter(rec, value)
-			l.Replayed = s.before.has(rec.Offset)
-			if !cfg.Filter.Match(&l) {
-				return nil
-			}
-			return fn(l)
-		})
-		if err != nil {
-			return fmt.Errorf("list %s: %w", cfg.Topic, err)
+		r.result.Total += max(0, s.end-s.from)
+	}
+	for _, s := range scans {
+		if s.from >= s.end {
+			continue
+		}
+		if err := r.partition(ctx, s); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// scan is one partition's part of a replay.
+// scan is one partition's part of an act.
 type scan struct {
 	partition  int32
-	first, end int64
-	before     progress // of earlier replays
-	sent       []int64  // letters passed that are done, now or earlier
-	pending    []int64  // letters passed that are not
-	pos        int64    // everything below has been passed
-	batch      []*message.Message
-	offsets    []int64 // of batch
+	first      int64 // that the topic still has
+	from, end  int64 // to read
+	seen       *recent
+	progress   progress
+	remembered progress // what was committed last
+
+	// The keeper's: everything below passed is counted, tail follows the last
+	// letter, and tailSettled tells of that.
+	passed, tail int64
+	tailSettled  bool
 }
 
-// plan fixes the bounds and the earlier progress of every partition.
+// plan fixes the bounds and the earlier progress of the partitions that the
+// filter admits.
 func plan(ctx context.Context, cfg *ReplayConfig) ([]*scan, error) {
 	first, end, err := cfg.Reader.Bounds(ctx, cfg.Topic)
 	if err != nil {
@@ -95,213 +174,90 @@ func plan(ctx context.Context, cfg *ReplayConfig) ([]*scan, error) {
 	}
 	var scans []*scan
 	for _, partition := range slices.Sorted(maps.Keys(end)) {
-		s := &scan{partition: partition, first: first[partition], end: end[partition]}
-		s.before.low = s.first
+		if len(cfg.Filter.Partitions) > 0 && !slices.Contains(cfg.Filter.Partitions, partition) {
+			continue
+		}
+		s := &scan{partition: partition, first: first[partition], end: end[partition], seen: newRecent()}
+		s.progress.low = s.first
 		// A commit beyond the end belongs to an earlier topic of this name.
 		if low, ok := offsets[partition]; ok && low <= s.end {
-			if s.before, err = decodeProgress(low, metadata[partition]); err != nil {
+			if s.progress, err = decodeProgress(low, metadata[partition]); err != nil {
 				return nil, err
 			}
+			s.progress.add(low, max(low, s.first)) // retention has removed what is between
 		}
-		s.pos = max(s.first, s.before.low)
+		s.from = max(s.first, s.progress.low, cfg.Filter.FromOffset)
+		if to := cfg.Filter.ToOffset; to > 0 {
+			s.end = min(s.end, to)
+		}
+		s.remembered, s.passed, s.tail = s.progress.clone(), s.from, s.from
+		s.tailSettled = s.progress.has(s.from - 1)
 		scans = append(scans, s)
 	}
 	return scans, nil
 }
 
-type replay struct {
-	cfg    *ReplayConfig
-	result ReplayResult
-	pace   pacer
-}
-
-func (r *replay) run(ctx context.Context) error {
-	scans, err := plan(ctx, r.cfg)
-	if err != nil {
-		return err
-	}
-	for _, s := range scans {
-		r.result.Total += s.end - s.pos
-	}
-	for _, s := range scans {
-		if err := r.partition(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// partition reads, sends and remembers the letters of one partition, the three at
+// the same time, in the order of the topic. What was sent is remembered also when
+// ctx has ended meanwhile or something has failed.
 func (r *replay) partition(ctx context.Context, s *scan) error {
-	if s.pos >= s.end {
-		return nil
-	}
-	err := r.cfg.Reader.Read(ctx, r.cfg.Topic, s.partition, s.pos, s.end, func(rec *outbox.Record, value []byte) error {
-		if s.before.has(rec.Offset) {
-			s.sent = append(s.sent, rec.Offset)
-		} else {
-			r.take(s, rec, value)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	keeping, done := grace(ctx)
+	defer done()
+	read, sent := make(chan *step, replayDepth), make(chan *step, replayDepth)
+	r.heldKeys, r.stopReason = map[string]bool{}, ""
+
+	var readErr, sendErr error
+	var work sync.WaitGroup
+	work.Go(func() {
+		defer close(read)
+		if readErr = r.read(ctx, s, read); readErr != nil {
+			cancel(readErr)
 		}
-		r.pass(s, rec.Offset+1)
-		if len(s.batch) >= r.batchSize() {
-			return r.flush(ctx, s)
-		}
-		return nil
 	})
-	if err != nil {
-		return err
+	work.Go(func() {
+		defer close(sent)
+		if sendErr = r.sendAll(ctx, s, read, sent); sendErr != nil {
+			cancel(sendErr)
+		}
+		for range read { // the reader may wait to hand one over
+		}
+	})
+	keepErr := r.keepAll(keeping, s, sent)
+	if keepErr != nil {
+		cancel(keepErr)
+		for range sent {
+		}
 	}
-	r.pass(s, s.end)
-	return r.flush(ctx, s)
-}
-
-func (r *replay) pass(s *scan, pos int64) {
-	r.result.Scanned += pos - s.pos
-	s.pos = pos
-}
-
-// take decides on one letter: into the batch, or left where it is.
-func (r *replay) take(s *scan, rec *outbox.Record, value []byte) {
-	l, _ := ReadLetter(rec, value)
-	r.result.Letters++
+	work.Wait()
 	switch {
-	case !r.cfg.Filter.Match(&l), r.cfg.Max > 0 && r.result.Replayed+len(s.batch) >= r.cfg.Max:
-		r.result.Filtered++
-	case l.OriginalTopic != "" && l.OriginalTopic != r.cfg.Source, l.Group == "" && !r.cfg.AllGroups, l.ValueOmitted:
-		r.result.Refused++
-	case l.ReplayCount >= r.cfg.MaxReplays:
-		r.result.Capped++
-	default:
-		s.batch = append(s.batch, r.message(&l))
-		s.offsets = append(s.offsets, rec.Offset)
-		return
-	}
-	s.pending = append(s.pending, rec.Offset)
-}
-
-// message is the record to send for a letter. Its context is set when it is sent.
-func (r *replay) message(l *Letter) *message.Message {
-	rec := &outbox.Record{Topic: r.cfg.Source, Partition: l.OriginalPartition, Key: l.Record.Key}
-	for _, h := range l.Record.Headers {
-		if !isFailureHeader(h.Key) && !isReplayHeader(h.Key) && h.Key != HeaderReplayID {
-			rec.Headers = append(rec.Headers, h)
-		}
-	}
-	rec.Headers = append(rec.Headers,
-		text(HeaderReplayCount, strconv.Itoa(l.ReplayCount+1)),
-		text(HeaderReplayID, r.cfg.ID))
-	if !r.cfg.AllGroups {
-		rec.Headers = append(rec.Headers, text(HeaderTargetGroup, l.Group))
-	}
-	id := lastText(l.Record.Headers, outbox.HeaderEventID)
-	if id == "" {
-		id = uuid.NewString()
-	}
-	return recordMessage(context.Background(), id, rec, l.Value)
-}
-
-// flush sends the batch and then remembers it.
-func (r *replay) flush(ctx context.Context, s *scan) error {
-	batch, offsets := s.batch, s.offsets
-	s.batch, s.offsets = nil, nil
-	if !r.cfg.Execute {
-		r.result.Replayed += len(batch)
-		r.cfg.OnProgress(r.result)
-		return ctx.Err()
-	}
-	ifSent := s.before.after(s.pos, merge(slices.Clone(s.sent), offsets), s.pending)
-	if _, err := ifSent.encode(); err != nil {
-		return err // what cannot be remembered is not sent
-	}
-	if err := r.send(ctx, s, batch, offsets); err != nil {
-		return err
-	}
-	next := s.before.after(s.pos, s.sent, s.pending)
-	encoded, err := next.encode()
-	if err != nil {
-		return err
-	}
-	if err := r.cfg.Reader.Commit(ctx, r.cfg.Topic, r.cfg.ProgressGroup, s.partition, next.low, encoded); err != nil {
-		return fmt.Errorf("remember progress: %w", err)
-	}
-	r.cfg.OnProgress(r.result)
-	return nil
-}
-
-// send publishes the batch. If the broker will not take one of its letters, that
-// one is left and the others are sent.
-func (r *replay) send(ctx context.Context, s *scan, batch []*message.Message, offsets []int64) error {
-	if len(batch) == 0 {
+	case keepErr != nil:
+		return keepErr
+	case errors.Is(sendErr, errStopped):
 		return nil
+	case sendErr != nil:
+		return sendErr
 	}
-	if err := r.pace.wait(ctx, len(batch)); err != nil {
-		return err
-	}
-	err := r.publish(ctx, batch...)
-	if err == nil {
-		r.result.Replayed += len(batch)
-		s.sent = merge(s.sent, offsets)
-		return nil
-	}
-	if !errors.Is(err, outbox.ErrUnpublishable) {
-		return err
-	}
-	for i, m := range batch {
-		switch err := r.publish(ctx, m); {
-		case err == nil:
-			r.result.Replayed++
-			s.sent = merge(s.sent, offsets[i:i+1])
-		case errors.Is(err, outbox.ErrUnpublishable):
-			r.result.Refused++
-			s.pending = merge(s.pending, offsets[i:i+1])
-		default:
-			return err
-		}
-	}
-	return nil
+	return readErr
 }
 
-// merge returns the sorted union of a and b, reusing a.
-func merge(a, b []int64) []int64 {
-	a = append(a, b...)
-	slices.Sort(a)
-	return a
-}
+// errStopped ends the work on a partition at a letter that cannot be sent.
+var errStopped = errors.New("partition stopped")
 
-func (r *replay) publish(ctx context.Context, batch ...*message.Message) error {
-	for _, m := range batch {
-		rec, _ := outbox.RecordFrom(m.Context())
-		m.SetContext(outbox.WithRecord(ctx, rec))
-	}
-	return r.cfg.Publisher.Publish(r.cfg.Source, batch...)
-}
+// graceTime is how long what was sent may still be remembered when the context
+// has ended.
+const graceTime = 10 * time.Second
 
-// batchSize is a tenth of a second at the given rate.
-func (r *replay) batchSize() int {
-	if r.cfg.Rate < 0 || !r.cfg.Execute {
-		return maxReplayBatch
+// grace is a context that ends graceTime after ctx, or with cancel.
+func grace(ctx context.Context) (context.Context, context.CancelFunc) {
+	kept, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(graceTime, cancel)
+		context.AfterFunc(kept, func() { timer.Stop() })
+	})
+	return kept, func() {
+		stop()
+		cancel()
 	}
-	return min(max(r.cfg.Rate/10, 1), maxReplayBatch)
-}
-
-// pacer spreads letters over time.
-type pacer struct {
-	rate int // per second, -1 is no limit
-	next time.Time
-}
-
-// wait returns when n more letters may go.
-func (p *pacer) wait(ctx context.Context, n int) error {
-	if p.rate < 0 {
-		return ctx.Err()
-	}
-	now := time.Now()
-	if p.next.Before(now) {
-		p.next = now
-	}
-	pause := p.next.Sub(now)
-	p.next = p.next.Add(time.Duration(n) * time.Second / time.Duration(p.rate))
-	if !sleep(ctx, pause) {
-		return ctx.Err()
-	}
-	return nil
 }

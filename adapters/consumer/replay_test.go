@@ -55,7 +55,10 @@ func (s *shelf) Progress(context.Context, string, string) (map[int32]int64, map[
 	return maps.Clone(s.low), maps.Clone(s.metadata), nil
 }
 
-func (s *shelf) Commit(_ context.Context, _, _ string, p int32, offset int64, metadata string) error {
+func (s *shelf) Commit(ctx context.Context, _, _ string, p int32, offset int64, metadata string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if s.commits++; s.failAfter > 0 && s.commits > s.failAfter {
 		return errDown
 	}
@@ -93,7 +96,7 @@ func TestReplay_IsADryRunUnlessTold(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, got.ID)
 	got.ID = ""
-	require.Equal(t, consumer.ReplayResult{DryRun: true, Total: 20, Scanned: 20, Letters: 20, Replayed: 20}, got)
+	require.Equal(t, consumer.ReplayResult{Action: consumer.ActionReplay, DryRun: true, Total: 20, Scanned: 20, Letters: 20, Replayed: 20}, got)
 	require.Zero(t, s.commits)
 }
 
@@ -103,7 +106,7 @@ func TestReplay_SendsTheOriginalBytesToTheFailedGroup(t *testing.T) {
 	cfg := consumer.ReplayConfig{Topic: dlt, Reader: s, Publisher: b, Execute: true, Rate: -1, ID: "replay-1"}
 	got, err := consumer.Replay(t.Context(), cfg)
 	require.NoError(t, err)
-	require.Equal(t, consumer.ReplayResult{ID: "replay-1", Total: 20, Scanned: 20, Letters: 20, Replayed: 20}, got)
+	require.Equal(t, consumer.ReplayResult{ID: "replay-1", Action: consumer.ActionReplay, Total: 20, Scanned: 20, Letters: 20, Replayed: 20}, got)
 
 	records := b.all()
 	require.Len(t, records, 20)
@@ -158,7 +161,7 @@ func TestReplay_SendsNothingTwice(t *testing.T) {
 
 	replayed := 0
 	require.NoError(t, consumer.List(t.Context(), cfg, func(l consumer.Letter) error {
-		if l.Replayed {
+		if l.State == consumer.StateSettled {
 			replayed++
 		}
 		return nil
@@ -185,34 +188,120 @@ func TestReplay_ResumesAfterACrash(t *testing.T) {
 	require.LessOrEqual(t, len(b.all()), 70, "at most the batch whose commit failed is sent twice")
 }
 
+// with replaces a header of letter i of partition 0.
+func (s *shelf) with(i int, name, value string) {
+	rec := s.letters[0][i].rec
+	rec.Headers = append(slices.DeleteFunc(rec.Headers, func(h outbox.Header) bool { return h.Key == name }), header(name, value))
+}
+
+// refuser is a broker that does not take the records of one event.
+func refuser(id, reason string) *broker {
+	return &broker{judge: func(s sent) error {
+		if s.header("event-id") == id {
+			return outbox.Unpublishable(reason, nil)
+		}
+		return nil
+	}}
+}
+
+// ids are the events that came, by their first coming.
+func (b *broker) ids() (ids []string) {
+	for _, r := range b.all() {
+		if id := strings.TrimPrefix(r.header("event-id"), "e-"); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 func TestReplay_LeavesWhatItMustNotSend(t *testing.T) {
 	t.Parallel()
 	s, b := newShelf(t, 5, exhausted), &broker{}
 	delete(s.letters, 1)
-	replace := func(i int, name, value string) {
-		rec := s.letters[0][i].rec
-		rec.Headers = append(slices.DeleteFunc(rec.Headers, func(h outbox.Header) bool { return h.Key == name }), header(name, value))
-	}
-	replace(0, "dlt-replay-count", "3")
-	replace(1, "kafka_dlt-original-topic", "payments.v1")
-	replace(4, "dlt-value-omitted", "2000000")
-	b.judge = func(s sent) error {
-		if s.header("event-id") == "e-0-2" {
-			return outbox.Unpublishable("message too large", nil)
-		}
-		return nil
-	}
+	s.with(1, "kafka_dlt-original-topic", "payments.v1")
+	s.with(4, "dlt-value-omitted", "2000000")
 	cfg := consumer.ReplayConfig{Topic: dlt, Reader: s, Publisher: b, Execute: true, Rate: -1, ID: "x"}
-	want := consumer.ReplayResult{ID: "x", Total: 5, Scanned: 5, Letters: 5, Replayed: 1, Capped: 1, Refused: 3}
+	want := consumer.ReplayResult{ID: "x", Action: consumer.ActionReplay, Total: 5, Scanned: 5, Letters: 5, Replayed: 3, Refused: 2}
 	got, err := consumer.Replay(t.Context(), cfg)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
-	require.Equal(t, "e-0-3", b.all()[len(b.all())-1].header("event-id"))
+	require.Equal(t, []string{"0-0", "0-2", "0-3"}, b.ids())
 
+	cfg.Targets = []string{topic, "payments.v1"}
 	got, err = consumer.Replay(t.Context(), cfg)
 	require.NoError(t, err)
-	require.Equal(t, 4, got.Letters, "what was left can be replayed later")
-	require.Zero(t, got.Replayed)
+	require.Equal(t, 2, got.Letters, "what was left can be replayed later")
+	require.Equal(t, 1, got.Replayed)
+	require.Equal(t, "payments.v1", b.all()[3].Topic)
+}
+
+func TestReplay_StopsThePartitionAtALetterTheBrokerRefuses(t *testing.T) {
+	t.Parallel()
+	s, b := newShelf(t, 600, exhausted), refuser("e-0-2", "message too large")
+	s.letters[1] = s.letters[1][:3]
+	cfg := consumer.ReplayConfig{Topic: dlt, Reader: s, Publisher: b, Execute: true, Rate: -1}
+	got, err := consumer.Replay(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, []string{"0-0", "0-1", "1-0", "1-1", "1-2"}, b.ids())
+	require.Equal(t, 5, got.Replayed)
+	require.Equal(t, 1, got.Refused)
+	require.Positive(t, got.Held)
+	require.Len(t, got.Stopped, 1)
+	require.Equal(t, int64(12), got.Stopped[0].Offset)
+	require.Contains(t, got.Stopped[0].Reason, "message too large")
+
+	b.judge = nil
+	got, err = consumer.Replay(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, []string{"0-2", "0-3", "0-4", "0-5"}, b.ids()[5:9], "in the order of the topic")
+	require.Equal(t, 598, got.Replayed)
+}
+
+func TestReplay_ByKeyHoldsBackTheKeyAlone(t *testing.T) {
+	t.Parallel()
+	s, b := newShelf(t, 9, exhausted), refuser("e-0-2", "message too large") // keys k-0, k-1, k-2 by turns
+	delete(s.letters, 1)
+	s.with(4, "kafka_dlt-original-topic", "payments.v1") // of k-1
+	cfg := consumer.ReplayConfig{Topic: dlt, Reader: s, Publisher: b, Execute: true, Rate: -1, ByKey: true}
+	got, err := consumer.Replay(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, []string{"0-0", "0-1", "0-3", "0-6"}, b.ids())
+	require.Equal(t, 2, got.Refused)
+	require.Equal(t, 3, got.Held)
+	require.Empty(t, got.Stopped)
+}
+
+func TestReplay_ParksWhatWasReplayedTooOften(t *testing.T) {
+	t.Parallel()
+	s, b := newShelf(t, 4, exhausted), &broker{}
+	delete(s.letters, 1)
+	s.with(1, "dlt-replay-count", "3")
+	cfg := consumer.ReplayConfig{Topic: dlt, Reader: s, Publisher: b, Execute: true, Rate: -1, Actor: "me"}
+	got, err := consumer.Replay(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, 3, got.Replayed)
+	require.Equal(t, 1, got.Parked)
+	parked := b.all()[3]
+	require.Equal(t, topic+".parking", parked.Topic)
+	require.Equal(t, "me", parked.header("dlt-parked-by"))
+	require.Equal(t, "replayed too often", parked.header("dlt-parked-note"))
+	require.Equal(t, dlt+"/0/11", parked.header("dlt-parked-from"))
+	require.Equal(t, errDown.Error(), parked.header("kafka_dlt-exception-message"))
+
+	s = newShelf(t, 4, exhausted)
+	s.with(1, "dlt-replay-count", "3")
+	b = &broker{judge: func(s sent) error {
+		if s.Topic != topic {
+			return outbox.Unpublishable("unknown topic", nil)
+		}
+		return nil
+	}}
+	cfg.Reader, cfg.Publisher = s, b
+	got, err = consumer.Replay(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, 7, got.Replayed)
+	require.Equal(t, 1, got.Capped, "without a parking topic it stays")
+	require.Equal(t, map[int32]int64{0: 11, 1: 14}, s.low)
 }
 
 func TestReplay_CanTargetAllGroups(t *testing.T) {
@@ -296,7 +385,7 @@ func TestReplay_HoldsItsLock(t *testing.T) {
 func TestReplay_ReportsAllBadFieldsAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := consumer.Replay(t.Context(), consumer.ReplayConfig{Topic: "a b", Execute: true, Rate: -2, Max: -1, MaxReplays: -1})
-	for _, want := range []string{"not a topic name", "source is missing", "reader is missing", "publisher is missing", "rate must be", "max must not", "max replays"} {
+	for _, want := range []string{"not a topic name", "source is missing", "reader is missing", "publisher is missing", "rate must be", "max must not", "max replays must"} {
 		require.ErrorContains(t, err, want)
 	}
 	_, err = consumer.Replay(t.Context(), consumer.ReplayConfig{Topic: "letters", Source: "letters", Reader: &shelf{}})

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"math/rand/v2"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -17,25 +18,27 @@ type RetryConfig struct {
 }
 
 // Retry is a middleware that repeats a failed delivery by its policy and returns
-// a FailureError when it gives up. A wait ends with the message's context; a
+// a FailureError when it gives up. It keeps the cap of Policy.PerMinute for all
+// messages that pass it. A wait ends with the message's context; a
 // failure under an ended context is ErrUnfinished.
 func Retry(cfg RetryConfig) message.HandlerMiddleware {
 	if cfg.Classify == nil {
 		cfg.Classify = Classify
 	}
+	spent := newAllowance(cfg.Policy.perMinute)
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			return retry(cfg, msg, next)
+			return retry(cfg, spent, msg, next)
 		}
 	}
 }
 
-func retry(cfg RetryConfig, msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
+func retry(cfg RetryConfig, spent *allowance, msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
 	ctx := msg.Context()
 	d := deliveryFrom(ctx)
 	for attempt := 1; ; attempt++ {
 		d.Attempts = attempt
-		out, err := next(msg)
+		out, err := attempted(d, msg, next)
 		msg.SetContext(ctx)
 		if err == nil {
 			return out, nil
@@ -45,7 +48,7 @@ func retry(cfg RetryConfig, msg *message.Message, next message.HandlerFunc) ([]*
 		}
 		verdict := cfg.Classify(err)
 		wait, more := cfg.Policy.Delay(attempt, rand.Float64())
-		if verdict == VerdictFatal || !more {
+		if verdict == VerdictFatal || !more || !spent.take(d, wait, time.Now()) {
 			return nil, &FailureError{Attempts: attempt, Disposition: dispositionOf(err, verdict), Err: err}
 		}
 		cfg.Hooks.retrying(d.Delivery, err, wait)
@@ -53,4 +56,13 @@ func retry(cfg RetryConfig, msg *message.Message, next message.HandlerFunc) ([]*
 			return nil, ErrUnfinished
 		}
 	}
+}
+
+// attempted calls the handler, unless the attempt was made before: see BatchError.
+func attempted(d *delivery, msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
+	if err := d.first; err != nil {
+		d.first = nil
+		return nil, err
+	}
+	return next(msg)
 }

@@ -51,11 +51,12 @@ func New(cfg Config) (*Router, error) {
 //
 // What is wrong with the wiring is reported by Validate and by Run, all at once.
 func (r *Router) Handle(name, topic string, sub message.Subscriber, fn message.NoPublishHandlerFunc, opts ...Option) {
-	h := &handler{
-		name: name, topic: topic, sub: sub, fn: fn,
-		deadLetters: DeadLetterTopic(topic), group: name,
-		retry: r.cfg.Retry, timeout: r.cfg.Timeout, classify: r.cfg.Classify,
-	}
+	r.add(&handler{name: name, topic: topic, sub: sub, fn: fn}, opts)
+}
+
+func (r *Router) add(h *handler, opts []Option) {
+	h.deadLetters, h.group = DeadLetterTopic(h.topic), h.name
+	h.retry, h.timeout, h.classify = r.cfg.Retry, r.cfg.Timeout, r.cfg.Classify
 	for _, opt := range opts {
 		opt(h)
 	}

@@ -23,7 +23,8 @@ const hardStop = 2 * time.Second
 //
 // It returns an error if the wiring is wrong, a topic cannot be subscribed, a
 // subscription ends by itself (ErrSubscriptionEnded), or a handler ignores the
-// end of its context (ErrStillRunning).
+// end of its context: while the router runs for HangAfter (ErrHung), or at the
+// stop (ErrStillRunning).
 func (r *Router) Run(ctx context.Context) error {
 	if err := r.Validate(); err != nil {
 		return err
@@ -47,6 +48,9 @@ type session struct {
 	over   chan struct{} // closed when no message is taken any more
 	ended  chan error    // subscriptions that ended by themselves
 	pumps  sync.WaitGroup
+
+	singles int            // handlers on Watermill's router
+	batches sync.WaitGroup // batches at work
 }
 
 func (s *session) run(ctx context.Context) error {
@@ -63,7 +67,12 @@ func (s *session) run(ctx context.Context) error {
 		return errors.Join(err, s.closeSubscribers())
 	}
 	routed := make(chan error, 1)
-	go func() { routed <- wm.Run(soft) }()
+	go func() {
+		if s.singles > 0 { // a router without handlers would not end
+			err = wm.Run(soft)
+		}
+		routed <- err
+	}()
 	close(s.router.running)
 
 	var cause error
@@ -76,6 +85,7 @@ func (s *session) run(ctx context.Context) error {
 	stuck := s.drain(endDeliveries)
 	cause = errors.Join(cause, stuck, s.closeSubscribers())
 	if stuck == nil {
+		s.batches.Wait() // their messages are finished already
 		cause = errors.Join(cause, <-routed)
 	}
 	if cause != nil {
@@ -125,6 +135,13 @@ func (s *session) wire(soft, hard context.Context) (*message.Router, error) {
 		if err != nil {
 			return nil, err
 		}
+		if h.batch != nil {
+			if err := s.wireBatches(soft, hard, h, chain); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		s.singles++
 		in, err := h.sub.Subscribe(soft, h.topic)
 		if err != nil {
 			return nil, fmt.Errorf("handler %q: subscribe %s: %w", h.name, h.topic, err)
@@ -150,12 +167,12 @@ func (s *session) pump(h *handler, in <-chan *message.Message, out chan<- *messa
 				s.tellEnded(h)
 				return
 			}
-			s.router.inflight.add(h.name)
+			s.router.inflight.add(h.name, 1)
 			select {
 			case out <- msg:
 			case <-s.over:
 				msg.Nack()
-				s.router.inflight.done(h.name)
+				s.router.inflight.done(h.name, 1)
 				return
 			}
 		}
@@ -171,36 +188,48 @@ func (s *session) tellEnded(h *handler) {
 	}
 }
 
-// deliver is the outermost middleware: it answers the message and tells the
-// hooks. It ends the message's context with hard, because subscribers may let
-// contexts live on while they drain.
+// deliver is the outermost middleware, which makes a delivery of a message.
 func (s *session) deliver(hard context.Context, h *handler) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			defer s.router.inflight.done(h.name)
-			before, start := msg.Context(), time.Now()
-			d := &delivery{Delivery: describe(h.name, h.topic, msg), stop: s.stop, blocked: &s.router.blocked}
-			if d.Group == "" {
-				d.Group = h.group
-			}
-			ctx, cancel := context.WithCancel(withDelivery(before, d))
-			defer cancel()
-			defer context.AfterFunc(hard, cancel)()
-			msg.SetContext(ctx)
-			out, err := next(msg)
-			msg.SetContext(before)
-			if err == nil && len(out) > 0 {
-				err = message.ErrOutputInNoPublisherHandler
-			}
-			finish(msg, d, err)
-			d.Duration = time.Since(start)
-			s.router.cfg.Hooks.delivered(d.Delivery)
-			return nil, err
+			return nil, s.handle(hard, h, next, msg, nil)
 		}
 	}
 }
 
-func finish(msg *message.Message, d *delivery, err error) {
+// handle answers one message and tells the hooks. first is the failure of an
+// attempt that was made before, if any. It ends the message's context with hard,
+// because subscribers may let contexts live on while they drain.
+func (s *session) handle(hard context.Context, h *handler, next message.HandlerFunc, msg *message.Message, first error) error {
+	before := msg.Context()
+	d := s.newDelivery(h, msg)
+	d.first = first
+	ctx, cancel := context.WithCancel(withDelivery(before, d))
+	defer cancel()
+	defer context.AfterFunc(hard, cancel)()
+	msg.SetContext(ctx)
+	err := guarded(func() error {
+		out, err := next(msg)
+		if err == nil && len(out) > 0 {
+			err = message.ErrOutputInNoPublisherHandler
+		}
+		return err
+	})
+	msg.SetContext(before)
+	s.finish(h, msg, d, err)
+	return err
+}
+
+func (s *session) newDelivery(h *handler, msg *message.Message) *delivery {
+	d := &delivery{Delivery: describe(h.name, h.topic, msg), began: time.Now(), stop: s.stop, blocked: &s.router.blocked, hung: s.giveUp}
+	if d.Group == "" {
+		d.Group = h.group
+	}
+	return d
+}
+
+// finish answers the message, which ends its delivery.
+func (s *session) finish(h *handler, msg *message.Message, d *delivery, err error) {
 	switch {
 	case err != nil:
 		d.Outcome, d.Err = OutcomeUnfinished, err
@@ -211,12 +240,15 @@ func finish(msg *message.Message, d *delivery, err error) {
 	default:
 		msg.Ack()
 	}
+	d.Duration = time.Since(d.began)
+	s.router.cfg.Hooks.delivered(d.Delivery)
+	s.router.inflight.done(h.name, 1)
 }
 
 func (s *session) closeSubscribers() error {
 	var errs []error
 	for _, h := range s.router.handlers {
-		if err := h.sub.Close(); err != nil {
+		if err := h.closer().Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close subscriber of %q: %w", h.name, err))
 		}
 	}

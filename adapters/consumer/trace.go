@@ -35,16 +35,20 @@ func Trace(t Tracer) message.HandlerMiddleware {
 func TargetGroup(group string) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			own := group
-			if r, ok := outbox.RecordFrom(msg.Context()); ok && r.Group != "" {
-				own = r.Group
-			}
-			target := msg.Metadata.Get(HeaderTargetGroup)
-			if target == "" || own == "" || target == own {
+			if !forOthers(msg, group) {
 				return next(msg)
 			}
 			deliveryFrom(msg.Context()).Outcome = OutcomeSkipped
 			return nil, nil
 		}
 	}
+}
+
+// forOthers reports that msg was replayed for another group than its receiver's.
+func forOthers(msg *message.Message, group string) bool {
+	if r, ok := outbox.RecordFrom(msg.Context()); ok && r.Group != "" {
+		group = r.Group
+	}
+	target := msg.Metadata.Get(HeaderTargetGroup)
+	return target != "" && group != "" && target != group
 }

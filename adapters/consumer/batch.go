@@ -1,0 +1,83 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// BatchSubscriber delivers batches; package kafka's Subscriber is one.
+type BatchSubscriber interface {
+	// SubscribeBatches delivers until ctx ends, then drains and closes the
+	// channel, as message.Subscriber's Subscribe is to do for Handle.
+	SubscribeBatches(ctx context.Context, topic string) (<-chan *outbox.MessageBatch, error)
+	Close() error
+}
+
+// BatchFunc handles a batch. It leaves acking to the router. Its context, and
+// those of its messages, end with the handler's timeout.
+//
+// Nil means that every message is done, and a BatchError that some are. With any
+// other error, or a panic, none is; unless the batch's context has ended, the
+// router then gives the function each message by itself, as a batch of one.
+type BatchFunc func(b *outbox.MessageBatch) error
+
+// BatchError is what a BatchFunc returns if it is done with its batch but for
+// some messages.
+type BatchError struct {
+	// Failed has the failures of messages, by their index in the batch. A nil
+	// error says that the message was not tried. The messages of a key that
+	// follow a failed one must not be done before it: they belong here too.
+	Failed map[int]error
+}
+
+func (e *BatchError) Error() string {
+	return fmt.Sprintf("%d messages of the batch not done: %v", len(e.Failed), errors.Join(e.Unwrap()...))
+}
+
+// Unwrap returns the failures.
+func (e *BatchError) Unwrap() []error {
+	var errs []error
+	for _, err := range e.Failed {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// HandleBatch is Handle for a function that works on many messages at once.
+//
+// A batch that fails is taken apart: each of its messages then goes by itself
+// through the whole chain that the package describes, one after the other within
+// a key and beside each other otherwise (see WithParallel), so that a poison
+// message costs itself only. Of a BatchError the failures count as the first
+// attempts, and what is not in it is done.
+//
+// Middlewares given by Around and Inside see each message of a batch by itself.
+// One that holds messages back does not hold up the others: what is not through
+// soon after the rest is handled by itself later. If the batch fails, they see
+// ErrUnfinished first, and then each message anew.
+func (r *Router) HandleBatch(name, topic string, sub BatchSubscriber, fn BatchFunc, opts ...Option) {
+	h := &handler{name: name, topic: topic, batches: sub, batch: fn}
+	if fn != nil {
+		h.fn = h.batchOfOne
+	}
+	r.add(h, opts)
+}
+
+// batchOfOne is the handler's function for a message of a broken batch.
+func (h *handler) batchOfOne(msg *message.Message) error {
+	d := describe(h.name, h.topic, msg)
+	err := h.batch(outbox.NewMessageBatch(msg.Context(), d.Topic, d.Partition, []*message.Message{msg}, nil))
+	if failed, ok := errors.AsType[*BatchError](err); ok {
+		if why := failed.Failed[0]; why != nil {
+			return why
+		}
+	}
+	return err
+}

@@ -1,0 +1,270 @@
+package consumer
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// circuit is the breaker of one partition.
+type circuit struct {
+	cfg *BreakerConfig
+	key circuitKey
+
+	mu      sync.Mutex
+	present int // deliveries between around's begin and end
+	recent  outcomes
+	count   int // records in the row of failures
+	row     int // number of that row
+
+	open    bool
+	since   time.Time
+	err     error
+	probes  int
+	probing bool
+	due     time.Time     // of the next attempt
+	held    []*guarding   // in the order of their turns
+	changed chan struct{} // closed when what is above has changed
+
+	pausing sync.Mutex
+	paused  bool // what the pauser was told last
+}
+
+func newCircuit(cfg *BreakerConfig, key circuitKey) *circuit {
+	return &circuit{cfg: cfg, key: key, row: 1, recent: outcomes{size: cfg.Window}, changed: make(chan struct{})}
+}
+
+func (c *circuit) come() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.present++
+}
+
+// leave lets the partition be delivered again when nothing is left to be tried.
+func (c *circuit) leave() {
+	c.mu.Lock()
+	c.present--
+	alone := c.open && c.present == 0
+	c.mu.Unlock()
+	if alone {
+		c.pause()
+	}
+}
+
+// enter waits, if the breaker is open, for the delivery's turn or for the end of
+// it all, and reports false if the delivery is to be left unfinished.
+func (c *circuit) enter(ctx context.Context, g *guarding) (probe, ok bool) {
+	c.mu.Lock()
+	if !c.open || g.gone {
+		c.mu.Unlock()
+		return false, true
+	}
+	if g.since.IsZero() {
+		g.since = time.Now()
+	}
+	c.held = append(c.held, g)
+	c.mu.Unlock()
+	c.pause()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.dismiss(g)
+	for c.open {
+		now := time.Now()
+		until := g.since.Add(c.cfg.MaxHold)
+		mine := c.held[0] == g && !c.probing
+		switch {
+		case mine && !now.Before(c.due):
+			c.probing = true
+			return true, true
+		case c.cfg.MaxHold > 0 && !now.Before(until):
+			g.gone = true
+			return false, true
+		case mine && (c.cfg.MaxHold < 0 || c.due.Before(until)):
+			until = c.due
+		case c.cfg.MaxHold < 0:
+			until = now.Add(time.Hour)
+		}
+		if !c.waitFor(ctx, until.Sub(now)) {
+			return false, false
+		}
+	}
+	return false, true
+}
+
+// waitFor waits, without the lock, for a change or for d.
+func (c *circuit) waitFor(ctx context.Context, d time.Duration) bool {
+	changed := c.changed
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-changed:
+	case <-ctx.Done():
+		return false
+	case <-deliveryFrom(ctx).stop:
+		return false
+	}
+	return true
+}
+
+// dismiss takes g out of the queue. The caller holds mu.
+func (c *circuit) dismiss(g *guarding) {
+	c.held = slices.DeleteFunc(c.held, func(o *guarding) bool { return o == g })
+	c.tell()
+}
+
+// tell wakes whoever waits. The caller holds mu.
+func (c *circuit) tell() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// report takes in one attempt and reports whether the delivery is to be held.
+func (c *circuit) report(g *guarding, probe bool, w weight, err error) (hold bool) {
+	c.mu.Lock()
+	was, probed := c.open, false
+	if probe {
+		c.probing = false
+		c.tell()
+	}
+	switch w {
+	case success:
+		c.count = 0
+		c.row++
+		if c.open {
+			c.close()
+		}
+	case failing:
+		c.err = err
+		if g.row != c.row {
+			g.row = c.row
+			c.count++
+		}
+		if probe {
+			c.probes++
+			c.postpone()
+			probed = true
+		} else if !c.open && c.cfg.InARow > 0 && c.count >= c.cfg.InARow {
+			c.trip()
+		}
+		hold = c.open && !g.gone
+	}
+	st, turned := c.statusNow(), c.open != was
+	c.mu.Unlock()
+	if turned {
+		c.pause()
+	}
+	if probed {
+		c.cfg.Probed(st)
+	}
+	return hold
+}
+
+// conclude takes in the end of a delivery and reports whether it is to be held
+// all the same.
+func (c *circuit) conclude(g *guarding, err error) (hold bool) {
+	failed, tripped := usedUp(err), false
+	c.mu.Lock()
+	if !c.open {
+		c.recent.add(failed)
+		if tripped = failed && c.cfg.Share > 0 && c.recent.percent() > c.cfg.Share; tripped {
+			c.trip()
+		}
+	}
+	hold = failed && c.open && !g.gone
+	c.mu.Unlock()
+	if tripped {
+		c.pause()
+	}
+	return hold
+}
+
+// trip opens the breaker. The caller holds mu.
+func (c *circuit) trip() {
+	c.open, c.since, c.probes = true, time.Now(), 0
+	c.postpone()
+}
+
+// postpone sets the time of the next attempt. The caller holds mu.
+func (c *circuit) postpone() {
+	spread := 0.9 + 0.2*rand.Float64()
+	c.due = time.Now().Add(time.Duration(float64(c.cfg.ProbeEvery) * spread))
+}
+
+// close closes the breaker. The caller holds mu.
+func (c *circuit) close() {
+	c.open, c.err = false, nil
+	c.recent.clear()
+	c.tell()
+}
+
+// pause tells pauser and hooks what is so now, if they do not know it. The
+// partition is paused while the breaker is open and there is a delivery to try.
+func (c *circuit) pause() {
+	c.pausing.Lock()
+	defer c.pausing.Unlock()
+	c.mu.Lock()
+	st := c.statusNow()
+	c.mu.Unlock()
+	if st.Open == c.paused {
+		return
+	}
+	c.paused = st.Open
+	if st.Open {
+		c.cfg.Pauser.Pause(c.key.topic, c.key.id)
+		c.cfg.Opened(st)
+	} else {
+		c.cfg.Pauser.Resume(c.key.topic, c.key.id)
+		c.cfg.Closed(st)
+	}
+}
+
+func (c *circuit) status() BreakerStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.statusNow()
+}
+
+func (c *circuit) statusNow() BreakerStatus {
+	return BreakerStatus{
+		Handler: c.key.handler, Topic: c.key.topic, Group: c.key.group, Partition: c.key.id,
+		Open: c.open && c.present > 0, Since: c.since, Held: len(c.held), Probes: c.probes, Err: c.err,
+	}
+}
+
+// outcomes remembers which of the last records failed.
+type outcomes struct {
+	size   int
+	last   []bool
+	at     int
+	failed int
+}
+
+func (w *outcomes) add(failed bool) {
+	if len(w.last) < w.size {
+		w.last = append(w.last, failed)
+	} else {
+		if w.last[w.at] {
+			w.failed--
+		}
+		w.last[w.at] = failed
+		w.at = (w.at + 1) % w.size
+	}
+	if failed {
+		w.failed++
+	}
+}
+
+// percent of the records that failed; 0 until there are enough.
+func (w *outcomes) percent() int {
+	if len(w.last) < w.size {
+		return 0
+	}
+	return 100 * w.failed / w.size
+}
+
+func (w *outcomes) clear() { w.last, w.at, w.failed = w.last[:0], 0, 0 }

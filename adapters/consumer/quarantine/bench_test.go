@@ -1,0 +1,29 @@
+package quarantine_test
+
+import (
+	"testing"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
+	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/test/harness"
+)
+
+func BenchmarkQuarantine_RecordOfAFreeKey(b *testing.B) {
+	db := harness.NewDatabase(b)
+	q, err := quarantine.New(db.DB, quarantine.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	pass := q.Middleware()(func(*message.Message) ([]*message.Message, error) { return nil, nil })
+	rec := record("a", 1)
+	rec.Claim = 1
+	msg := message.NewMessageWithContext(outbox.WithRecord(b.Context(), rec), "1", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := pass(msg); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

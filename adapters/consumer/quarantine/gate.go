@@ -1,0 +1,140 @@
+package quarantine
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// sighting is what is known of a record before it is handled.
+type sighting struct {
+	settled bool  // a copy of it was handled, or it was released
+	waits   bool  // it has an entry
+	behind  bool  // an earlier record of its key waits
+	first   int64 // the first offset of its key that waits, -1 if none does
+}
+
+// asks reports whether the database knows more of the record than memory: a live
+// record of a key of which nothing waits passes unseen.
+func (g *guest) asks() bool {
+	return g.replayed || g.claim.number == 0 || g.claim.waits(g.entry.Key)
+}
+
+// look asks whether the record may pass.
+func (g *guest) look() (s sighting, err error) {
+	var state, id string
+	e := &g.entry
+	err = g.q.persist(g.ctx, func(ctx context.Context) error {
+		err := g.q.db.QueryRowContext(ctx, lookSQL, e.Group, e.Topic, e.Partition, e.Offset, e.Key).Scan(&state, &id, &s.first)
+		if err != nil {
+			return fmt.Errorf("look up %s/%d/%d: %w", e.Topic, e.Partition, e.Offset, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return s, err
+	}
+	g.claim.note(e.Key, s.first >= 0)
+	s.waits = state == string(Waiting)
+	// Without an id, a live record may be that of an earlier topic of this name.
+	s.settled = state != "" && !s.waits && id == e.EventID && (id != "" || g.replayed)
+	s.behind = s.first >= 0 && s.first < e.Offset
+	return s, nil
+}
+
+// enter makes the record wait and returns cause, which makes it a dead letter. It
+// is in the database before that: no crash lets a follower pass.
+func (g *guest) enter(cause error) error {
+	var mine, entered int
+	e := &g.entry
+	err := g.q.persist(g.ctx, func(ctx context.Context) error {
+		return inTx(ctx, g.q.db, func(tx *sql.Tx) error {
+			err := tx.QueryRowContext(ctx, enterSQL, e.Group, e.Topic, e.Partition, e.Offset, e.Key, e.EventID, e.Failures, g.claim.epoch).
+				Scan(&mine, &entered)
+			if err != nil {
+				return fmt.Errorf("enter %s/%d/%d: %w", e.Topic, e.Partition, e.Offset, err)
+			}
+			return nil
+		})
+	})
+	switch {
+	case err != nil:
+		return err
+	case mine == 0: // somebody else has claimed the partition
+		g.q.drop(g.claim)
+		return consumer.ErrUnfinished
+	case entered == 0: // released by a person meanwhile
+		return g.skip()
+	}
+	g.claim.note(e.Key, true)
+	g.q.cfg.Hooks.Entered(*e)
+	return cause
+}
+
+// done lets the next of the key be handled.
+func (g *guest) done() error {
+	var waits bool
+	e := &g.entry
+	err := g.q.persist(g.ctx, func(ctx context.Context) error {
+		return inTx(ctx, g.q.db, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, doneSQL, e.Group, e.Topic, e.Partition, e.Offset)
+			if err == nil {
+				err = tx.QueryRowContext(ctx, waitsSQL, e.Group, e.Topic, e.Partition, e.Key).Scan(&waits)
+			}
+			if err != nil {
+				return fmt.Errorf("settle %s/%d/%d: %w", e.Topic, e.Partition, e.Offset, err)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	g.claim.note(e.Key, waits)
+	e.State = Done
+	g.q.cfg.Hooks.Done(*e, !waits)
+	return nil
+}
+
+// persist repeats f until it succeeds or the delivery's context ends.
+func (q *Quarantine) persist(ctx context.Context, f func(context.Context) error) error {
+	for wait := q.cfg.RetryWait; ; wait = min(2*wait, q.cfg.MaxRetryWait) {
+		attempt, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
+		err := f(attempt)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return consumer.ErrUnfinished
+		}
+		q.cfg.Hooks.Error(err, wait)
+		if !consumer.Sleep(ctx, wait) {
+			return consumer.ErrUnfinished
+		}
+	}
+}
+
+const maxEventID = 255
+
+// eventID is the record's event id, or its digest if it is not fit for a text
+// column.
+func eventID(rec *outbox.Record) (id string) {
+	for _, h := range rec.Headers {
+		if h.Key == outbox.HeaderEventID {
+			id = string(h.Value)
+		}
+	}
+	if len(id) > maxEventID || !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
+		sum := sha256.Sum256([]byte(id))
+		return hex.EncodeToString(sum[:])
+	}
+	return id
+}

@@ -1,0 +1,183 @@
+package quarantine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
+	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/test/harness"
+)
+
+const (
+	topic = "notification.v1"
+	group = "sender"
+	part  = 3
+)
+
+var errBad = errors.New("gateway says no")
+
+// letters is a publisher of dead letters.
+type letters struct {
+	mu     sync.Mutex
+	all    []outbox.Record
+	refuse error
+}
+
+func (l *letters) Publish(_ string, msgs ...*message.Message) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return l.refuse
+	}
+	for _, m := range msgs {
+		r, _ := outbox.RecordFrom(m.Context())
+		l.all = append(l.all, *r)
+	}
+	return nil
+}
+
+func (l *letters) Close() error { return nil }
+
+func (l *letters) last(t *testing.T) *outbox.Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	require.NotEmpty(t, l.all)
+	return &l.all[len(l.all)-1]
+}
+
+func (l *letters) of(id string) *outbox.Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range slices.Backward(l.all) {
+		if header(&r, outbox.HeaderEventID) == id {
+			return &r
+		}
+	}
+	return nil
+}
+
+// member is one consumer of the partition, without a broker.
+type member struct {
+	t       *testing.T
+	q       *quarantine.Quarantine
+	chain   message.HandlerFunc
+	letters *letters
+	claim   int64
+	ctx     context.Context //nolint:containedctx // of its claim
+	end     context.CancelFunc
+
+	mu      sync.Mutex
+	handled []string
+	bad     map[string]bool
+	during  func(id string) // runs in the handler
+}
+
+// newMember joins with claim number claim. Members share letters as they share a topic.
+func newMember(t *testing.T, db *harness.Database, shared *letters, claim int64, cfg quarantine.Config) *member {
+	t.Helper()
+	q, err := quarantine.New(db.DB, cfg)
+	require.NoError(t, err)
+	m := &member{t: t, q: q, letters: shared, claim: claim, bad: map[string]bool{}}
+	m.ctx, m.end = context.WithCancel(t.Context())
+	dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: shared, RetryWait: time.Millisecond, MaxRetryWait: 5 * time.Millisecond})
+	require.NoError(t, err)
+	m.chain = dead(q.Middleware()(m.handle))
+	return m
+}
+
+func (m *member) handle(msg *message.Message) ([]*message.Message, error) {
+	m.mu.Lock()
+	during := m.during
+	m.mu.Unlock()
+	if during != nil {
+		during(msg.UUID)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bad[msg.UUID] {
+		return nil, consumer.Fatal(errBad)
+	}
+	m.handled = append(m.handled, msg.UUID)
+	return nil, nil
+}
+
+func (m *member) done() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.handled)
+}
+
+func (m *member) deliver(rec *outbox.Record) error {
+	rec.Claim = m.claim
+	msg := message.NewMessageWithContext(outbox.WithRecord(m.ctx, rec), header(rec, outbox.HeaderEventID), nil)
+	_, err := m.chain(msg)
+	return err
+}
+
+// live delivers the record of key at offset; its id is key and offset.
+func (m *member) live(key string, offset int64) {
+	m.t.Helper()
+	require.NoError(m.t, m.deliver(record(key, offset)))
+}
+
+// replay delivers the dead letter of id as a replay would send it.
+func (m *member) replay(id string, at int64) {
+	m.t.Helper()
+	require.NoError(m.t, m.deliver(m.copyOf(id, at)))
+}
+
+func (m *member) copyOf(id string, at int64) *outbox.Record {
+	letter := m.letters.of(id)
+	require.NotNil(m.t, letter, "no dead letter of %s", id)
+	count, _ := strconv.Atoi(header(letter, consumer.HeaderReplayCount))
+	rec := &outbox.Record{Topic: topic, Partition: part, Offset: at, Group: group, Key: letter.Key}
+	for _, h := range letter.Headers {
+		if h.Key != consumer.HeaderReplayCount {
+			rec.Headers = append(rec.Headers, h)
+		}
+	}
+	rec.Headers = append(rec.Headers, text(consumer.HeaderReplayID, "r"), text(consumer.HeaderReplayCount, strconv.Itoa(count+1)))
+	return rec
+}
+
+func record(key string, offset int64) *outbox.Record {
+	return &outbox.Record{
+		Topic: topic, Partition: part, Offset: offset, Group: group, Key: []byte(key),
+		Headers: []outbox.Header{text(outbox.HeaderEventID, fmt.Sprint(key, offset))},
+	}
+}
+
+func text(name, value string) outbox.Header { return outbox.Header{Key: name, Value: []byte(value)} }
+
+func header(rec *outbox.Record, name string) string {
+	for _, h := range slices.Backward(rec.Headers) {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// waiting lists "key offset" of what waits.
+func waiting(t *testing.T, db *harness.Database) (ids []string) {
+	t.Helper()
+	s, err := quarantine.NewStore(db.DB)
+	require.NoError(t, err)
+	entries, err := s.List(t.Context(), quarantine.Filter{Group: group, Topic: topic, Partitions: []int32{part}})
+	require.NoError(t, err)
+	for _, e := range entries {
+		ids = append(ids, fmt.Sprint(string(e.Key), e.Offset))
+	}
+	return ids
+}

@@ -1,0 +1,143 @@
+package quarantine_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/inbox"
+	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
+	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/test/harness"
+)
+
+// envMember makes the test program a member of a consumer group, so that it can
+// be killed.
+const envMember = "MILLRACE_TEST_MEMBER"
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(envMember); spec != "" {
+		if err := runMember(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	harness.Main(m)
+}
+
+// memberSpec is what a member is told.
+type memberSpec struct {
+	DSN     string
+	Brokers []string
+	Topic   string
+	Group   string
+	Open    bool // without quarantine
+	Batch   bool // with an inbox, many events in one transaction
+}
+
+func startMember(t *testing.T, spec memberSpec) *harness.Program {
+	t.Helper()
+	text, err := json.Marshal(spec)
+	require.NoError(t, err)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	return harness.StartProgram(t, harness.ProgramConfig{Path: self, Env: []string{envMember + "=" + string(text)}})
+}
+
+func runMember(text string) error {
+	var spec memberSpec
+	if err := json.Unmarshal([]byte(text), &spec); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	fmt.Println("at work")
+	db, err := sql.Open("postgres", spec.DSN)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	conf := kafka.Config{Brokers: spec.Brokers, Tune: func(sc *sarama.Config) {
+		group := &sc.Consumer.Group // a killed member is to be missed soon
+		group.Session.Timeout, group.Heartbeat.Interval = 1500*time.Millisecond, 300*time.Millisecond
+	}}
+	pub, err := kafka.NewPublisher(conf)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pub.Close() }()
+	sub, err := kafka.NewSubscriber(conf, kafka.SubscriberConfig{Group: spec.Group, Concurrency: 4, NackBackOff: 5 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	q, err := quarantine.New(db, quarantine.Config{})
+	if err != nil {
+		return err
+	}
+	r, err := consumer.New(consumer.Config{DeadLetters: pub, Retry: consumer.FixedBackOff(2*time.Millisecond, 1)})
+	if err != nil {
+		return err
+	}
+	var opts []consumer.Option
+	if !spec.Open {
+		opts = append(opts, consumer.Around(q.Middleware()))
+	}
+	if spec.Batch {
+		in, err := inbox.New(db, inbox.Config{Group: spec.Group})
+		if err != nil {
+			return err
+		}
+		r.HandleBatch("ledger", spec.Topic, sub, in.Batch(ledgerEffect), opts...)
+	} else {
+		r.Handle("ledger", spec.Topic, sub, ledgerHandler(db), opts...)
+	}
+	return r.Run(ctx)
+}
+
+var errBroken = errors.New("broken for now")
+
+// ledgerEffect writes what it handles into the ledger, unless the ledger says that
+// the event is to fail.
+func ledgerEffect(ctx context.Context, tx *sql.Tx, msg *message.Message) error {
+	var key string
+	var n int
+	if _, err := fmt.Sscan(string(msg.Payload), &key, &n); err != nil {
+		return consumer.Fatal(err)
+	}
+	var broken bool
+	if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM ledger_broken WHERE key = $1 AND n = $2)", key, n).Scan(&broken); err != nil {
+		return err
+	}
+	if broken {
+		return errBroken
+	}
+	_, err := tx.ExecContext(ctx, "INSERT INTO ledger_effect (key, n) VALUES ($1, $2)", key, n)
+	return err
+}
+
+// ledgerHandler has a transaction for each event and no inbox.
+func ledgerHandler(db *sql.DB) message.NoPublishHandlerFunc {
+	return func(msg *message.Message) error {
+		tx, err := db.BeginTx(msg.Context(), nil)
+		if err != nil {
+			return err
+		}
+		if err := ledgerEffect(msg.Context(), tx, msg); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		return tx.Commit()
+	}
+}
