@@ -1,0 +1,143 @@
+package cache_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/millrace-go/millrace/adapters/cache"
+)
+
+// model is the truth of the race: a table whose rows come, change and go, and the
+// log of events that its transactions left behind. Versions of an id rise over
+// deletion, as those of an aggregate do.
+type model struct {
+	mu   sync.Mutex
+	ids  []history
+	log  []cache.Put[thing] // in commit order
+	slow func(rng uint64)   // in the middle of a load
+	rng  func() uint64
+}
+
+// history is of one id: live[v] tells what version v made of it. Version 0 is
+// that it was never there.
+type history struct{ live []bool }
+
+func newModel(n int, rng func() uint64) *model {
+	m := &model{ids: make([]history, n), rng: rng}
+	for i := range m.ids {
+		m.ids[i].live = []bool{false}
+	}
+	return m
+}
+
+func idOf(i int) string { return fmt.Sprintf("id-%d", i) }
+
+// change commits the next version of i and returns its event.
+func (m *model) change(i int, live bool) cache.Put[thing] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := &m.ids[i]
+	h.live = append(h.live, live)
+	e := m.entry(i)
+	m.log = append(m.log, cache.Put[thing]{ID: idOf(i), Entry: e})
+	return m.log[len(m.log)-1]
+}
+
+// entry is the row of i, or the tombstone of what deleted it. Under the mutex.
+func (m *model) entry(i int) cache.Entry[thing] {
+	v := int64(len(m.ids[i].live) - 1)
+	if m.ids[i].live[v] {
+		return cache.Found(v, named(idOf(i), v))
+	}
+	return cache.Entry[thing]{Version: v, State: cache.Missing}
+}
+
+// load is the database's answer: of a deleted row it knows nothing.
+func (m *model) load(ctx context.Context, id string) (cache.Entry[thing], error) {
+	var i int
+	if _, err := fmt.Sscanf(id, "id-%d", &i); err != nil {
+		return cache.Entry[thing]{}, err
+	}
+	m.dawdle()
+	m.mu.Lock()
+	e := m.entry(i)
+	m.mu.Unlock()
+	m.dawdle()
+	if e.State == cache.Missing {
+		return cache.Entry[thing]{}, cache.ErrNotFound
+	}
+	return e, ctx.Err()
+}
+
+// dawdle is most often quick.
+func (m *model) dawdle() {
+	switch n := m.rng(); n % 16 {
+	case 0:
+		<-time.After(time.Duration(n>>8%2000) * time.Microsecond)
+	}
+}
+
+// events returns up to n events from at on.
+func (m *model) events(at, n int) []cache.Put[thing] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.log[at:min(at+n, len(m.log))])
+}
+
+func (m *model) logged() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.log)
+}
+
+// witness is one reader: the version from which it knows of each id.
+type witness struct {
+	m    *model
+	seen []int64
+}
+
+func newWitness(m *model) *witness { return &witness{m, make([]int64, len(m.ids))} }
+
+// judge says what is wrong with e as the next answer about i, and nothing if it
+// may be. That something is missing has no exact version; it is taken for the
+// oldest deletion that it can be about.
+func (w *witness) judge(i int, e cache.Entry[thing]) string {
+	w.m.mu.Lock()
+	live := w.m.ids[i].live
+	w.m.mu.Unlock()
+	if e.State == cache.Live {
+		v := e.Version
+		switch {
+		case v <= 0 || v >= int64(len(live)) || !live[v]:
+			return fmt.Sprintf("%s: version %d was never live", idOf(i), v)
+		case e.Value != named(idOf(i), v):
+			return fmt.Sprintf("%s: version %d shows %+v", idOf(i), v, e.Value)
+		case v < w.seen[i]:
+			return fmt.Sprintf("%s: went back from version %d to %d", idOf(i), w.seen[i], v)
+		}
+		w.seen[i] = v
+		return ""
+	}
+	for v := max(w.seen[i], e.Version); v < int64(len(live)); v++ {
+		if !live[v] {
+			w.seen[i] = v
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s: is missing (version %d) after version %d, and was never deleted since", idOf(i), e.Version, w.seen[i])
+}
+
+// lockedRand is a seeded source for many goroutines.
+func lockedRand(seed uint64) func() uint64 {
+	var mu sync.Mutex
+	rng := rand.New(rand.NewPCG(seed, 1))
+	return func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return rng.Uint64()
+	}
+}
