@@ -20,6 +20,12 @@ type Config struct {
 	// NewID draws the ids of notifications and events: UUIDs in text form.
 	// Default NewID.
 	NewID func() string
+	// Retry says when a notification that failed is tried again. Default: the
+	// default of the policy.
+	Retry notification.Policy
+	// Tracer carries the trace of a failed notification over to its next attempt.
+	// Default: traces end there.
+	Tracer Tracer
 	// ViewFailed is told when the view could not be read or filled; the use case
 	// answered from the database all the same. Default: nobody.
 	ViewFailed func(ctx context.Context, err error)
@@ -30,6 +36,7 @@ type App struct {
 	uow    UnitOfWork
 	reader Reader
 	views  Views
+	keep   keeper
 	cfg    Config
 }
 
@@ -57,7 +64,10 @@ func New(uow UnitOfWork, reader Reader, views Views, cfg Config) (*App, error) {
 	if cfg.ViewFailed == nil {
 		cfg.ViewFailed = func(context.Context, error) {}
 	}
-	return &App{uow: uow, reader: reader, views: views, cfg: cfg}, nil
+	if cfg.Tracer == nil {
+		cfg.Tracer = noTracer{}
+	}
+	return &App{uow: uow, reader: reader, views: views, keep: keeper{cfg.NewID, cfg.Retry, cfg.Tracer}, cfg: cfg}, nil
 }
 
 // change loads a notification, lets act decide, and stores the outcome with its
@@ -73,17 +83,6 @@ func (a *App) change(ctx context.Context, id string, act func(*notification.Noti
 		if err != nil {
 			return err
 		}
-		if err := act(n); err != nil {
-			return err
-		}
-		events := a.envelopes(ctx, n)
-		if err := tx.Notifications().Save(ctx, n); err != nil {
-			return err
-		}
-		return tx.Record(ctx, events...)
+		return a.keep.apply(ctx, tx, n, act)
 	})
-}
-
-func (a *App) envelopes(ctx context.Context, n *notification.Notification) []domain.Recorded {
-	return domain.Envelopes(notification.Aggregate, string(n.ID()), n.Version(), n.Pending(), TraceFrom(ctx), a.cfg.NewID)
 }

@@ -135,8 +135,11 @@ func TestGetNotification_FillsTheViewOnAMiss(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, fromDatabase, fromView)
 
-	fromView.Subject, fromView.Version = "only in the view", 9
-	require.NoError(t, w.views.FillNotificationStatus(t.Context(), fromView))
+	other := w.request(t)
+	_, err = w.views.NotificationStatus(t.Context(), notification.ID(other))
+	fromView.ID, fromView.Subject, fromView.Version = notification.ID(other), "only in the view", 9
+	require.NoError(t, w.views.FillNotificationStatus(t.Context(), app.TicketOf(err), fromView))
+	id = other
 	got, err := w.GetNotification(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, "only in the view", got.Subject, "a hit does not ask the database")

@@ -24,15 +24,15 @@ func (a *App) GetNotification(ctx context.Context, id string) (NotificationStatu
 	if errors.Is(err, domain.ErrNotFound) {
 		return NotificationStatus{}, fmt.Errorf("get notification: %w", err)
 	}
-	missed := errors.Is(err, ErrViewMiss)
-	if !missed {
+	ticket := TicketOf(err)
+	if !errors.Is(err, ErrViewMiss) {
 		a.cfg.ViewFailed(ctx, err)
 	}
 	if s, err = a.reader.NotificationStatus(ctx, parsed); err != nil {
 		return NotificationStatus{}, fmt.Errorf("get notification: %w", err)
 	}
-	if missed {
-		if err := a.views.FillNotificationStatus(ctx, s); err != nil {
+	if ticket != "" {
+		if err := a.views.FillNotificationStatus(ctx, ticket, s); err != nil {
 			a.cfg.ViewFailed(ctx, err)
 		}
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
@@ -25,6 +26,9 @@ type UnitOfWork interface {
 // with the closure that was given it.
 type Tx interface {
 	Notifications() Notifications
+	Accounts() Accounts
+	Sessions() Sessions
+	Claims() Claims
 	// Record adds events to the transaction. They are published, in this order,
 	// if and only if it commits.
 	Record(ctx context.Context, events ...domain.Recorded) error
@@ -47,36 +51,86 @@ type Notifications interface {
 type Reader interface {
 	// NotificationStatus returns the latest committed status or domain.ErrNotFound.
 	NotificationStatus(ctx context.Context, id notification.ID) (NotificationStatus, error)
+	// RecipientNotifications returns the committed statuses of the newest
+	// notifications of a recipient, at most limit, newest first: by the time of the
+	// request, then by id.
+	RecipientNotifications(ctx context.Context, recipient string, limit int) ([]NotificationStatus, error)
 }
 
-// ErrViewMiss means that the view has no entry: ask the database.
+// ErrViewMiss is what errors.Is finds in every ViewMissError.
 var ErrViewMiss = errors.New("not in the view")
+
+// ViewMissError means that the view has no entry: ask the database, and offer the
+// view what it says.
+type ViewMissError struct {
+	// Ticket is for filling the view. It was drawn before the database is asked,
+	// and is good for one filling, unless an event was written meanwhile: what the
+	// database said may then be older. It is empty if somebody else is filling.
+	Ticket string
+}
+
+func (e *ViewMissError) Error() string { return ErrViewMiss.Error() }
+
+// Unwrap makes errors.Is(err, ErrViewMiss) hold.
+func (e *ViewMissError) Unwrap() error { return ErrViewMiss }
+
+// TicketOf returns the ticket of a miss, or "".
+func TicketOf(err error) string {
+	if miss, ok := errors.AsType[*ViewMissError](err); ok {
+		return miss.Ticket
+	}
+	return ""
+}
 
 // Views answers from memory. It may miss or be a moment behind, but never goes
 // backwards.
 type Views interface {
-	// NotificationStatus returns the entry, ErrViewMiss without one, or
+	// NotificationStatus returns the entry, a *ViewMissError without one, or
 	// domain.ErrNotFound if the view knows that there is no such notification.
 	NotificationStatus(ctx context.Context, id notification.ID) (NotificationStatus, error)
-	// FillNotificationStatus offers what the database said; an entry of the same
-	// or a later version stays as it is.
-	FillNotificationStatus(ctx context.Context, s NotificationStatus) error
+	// FillNotificationStatus offers what the database said since the ticket was
+	// drawn. Without effect if the ticket is not good any more, or if there is an
+	// entry of the same or a later version.
+	FillNotificationStatus(ctx context.Context, ticket string, s NotificationStatus) error
+	// RecipientNotifications returns the newest notifications of a recipient, at
+	// most RecipientWindow, newest first; a *ViewMissError if it does not have all
+	// of them.
+	RecipientNotifications(ctx context.Context, recipient string) ([]NotificationStatus, error)
+	// FillRecipientNotifications offers what the database said since the ticket was
+	// drawn: the RecipientWindow newest. Entries of the same or a later version stay.
+	FillRecipientNotifications(ctx context.Context, recipient, ticket string, list []NotificationStatus) error
+	// DeliveryCounters returns what became of the notifications requested on a day
+	// of the UTC calendar. Days without any are zero.
+	DeliveryCounters(ctx context.Context, day time.Time) (DeliveryCounters, error)
 }
 
-// Gateway hands notifications to the service that delivers them.
-type Gateway interface {
-	// Send delivers d. An error that is ErrRejected is final for this content;
-	// after any other the outcome is unknown, and sending again with the same
-	// idempotency key delivers at most once.
-	Send(ctx context.Context, d Delivery) error
+// RecipientWindow is how many notifications of a recipient the views keep.
+const RecipientWindow = 100
+
+// DeliveryCounters counts the notifications that were requested on one day, by
+// channel.
+type DeliveryCounters map[notification.Channel]DeliveryCount
+
+// DeliveryCount tells how far the notifications of a channel have come.
+type DeliveryCount struct {
+	Requested int64
+	Sent      int64
+	Failed    int64 // failed attempts
+	Abandoned int64
+	Read      int64
 }
 
-// ErrRejected is the gateway's verdict that it will never take a delivery.
-var ErrRejected = errors.New("rejected by the gateway")
-
-// Delivery is one attempt to deliver a notification.
-type Delivery struct {
-	IdempotencyKey string
-	NotificationID notification.ID
-	notification.Content
+// CountOf is what one notification adds to the counters of its day and channel.
+func CountOf(s NotificationStatus) DeliveryCount {
+	c := DeliveryCount{Requested: 1, Failed: int64(s.Attempts)}
+	switch s.Status {
+	case notification.StatusSent:
+		c.Sent, c.Failed = 1, c.Failed-1
+	case notification.StatusAbandoned:
+		c.Abandoned = 1
+	}
+	if !s.ReadAt.IsZero() {
+		c.Read = 1
+	}
+	return c
 }

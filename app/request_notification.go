@@ -40,7 +40,7 @@ func (a *App) RequestNotification(ctx context.Context, cmd RequestNotification) 
 		if err != nil {
 			return err
 		}
-		events := a.envelopes(ctx, n)
+		events := a.keep.envelopes(ctx, n)
 		if err := tx.Notifications().Add(ctx, n); err != nil {
 			return err
 		}

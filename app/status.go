@@ -20,6 +20,7 @@ type NotificationStatus struct {
 	Reason      string
 	RequestedAt time.Time
 	ChangedAt   time.Time
+	ReadAt      time.Time // zero until the recipient has read it
 }
 
 // StatusOf is the status that a stored notification has.
@@ -27,6 +28,7 @@ func StatusOf(s notification.State) NotificationStatus {
 	return NotificationStatus{
 		ID: s.ID, Version: s.Version, Recipient: s.Recipient, Channel: s.Channel, Subject: s.Subject,
 		Status: s.Status, Attempts: s.Attempts, Reason: s.Reason, RequestedAt: s.RequestedAt, ChangedAt: s.ChangedAt,
+		ReadAt: s.ReadAt,
 	}
 }
 
@@ -46,6 +48,8 @@ func ProjectStatus(r domain.Recorded) (NotificationStatus, bool) {
 		about, s.Status, s.Attempts, s.Reason = e.About, notification.StatusFailed, e.Attempts, e.Reason
 	case notification.Abandoned:
 		about, s.Status, s.Attempts, s.Reason = e.About, notification.StatusAbandoned, e.Attempts, e.Reason
+	case notification.Read:
+		about, s.Status, s.Attempts, s.ReadAt = e.About, notification.StatusSent, e.Attempts, e.At
 	default:
 		return NotificationStatus{}, false
 	}

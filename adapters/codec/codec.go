@@ -47,7 +47,9 @@ func New(cfg Config) *Codec {
 	if cfg.Topic == nil {
 		cfg.Topic = func(name string) string { return name }
 	}
-	return &Codec{cfg: cfg, schemas: notificationEvents()}
+	schemas := notificationEvents()
+	accountEvents(schemas)
+	return &Codec{cfg: cfg, schemas: schemas}
 }
 
 // Encode makes the message of an event, in the newest schema. An event that has

@@ -29,6 +29,7 @@ var (
 		"notification.sent":      notification.Sent{About: about, At: changedAt, Attempts: 2},
 		"notification.failed":    notification.Failed{About: about, At: changedAt, Attempts: 1, Reason: "no route"},
 		"notification.abandoned": notification.Abandoned{About: about, At: changedAt, Attempts: 1, Reason: "asked to"},
+		"notification.read":      notification.Read{About: about, At: changedAt, Attempts: 2},
 	}
 )
 

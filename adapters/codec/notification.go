@@ -16,6 +16,7 @@ const (
 	NotificationSent      = "notification.sent"
 	NotificationFailed    = "notification.failed"
 	NotificationAbandoned = "notification.abandoned"
+	NotificationRead      = "notification.read"
 )
 
 // about is in every payload, so that each event tells the whole status.
@@ -27,7 +28,7 @@ type about struct {
 	RequestedAt    time.Time `json:"requested_at"`
 }
 
-// requestedV1 to abandonedV1 are frozen: see the package comment.
+// requestedV1 to readV1 are frozen: see the package comment.
 type requestedV1 struct {
 	about
 	Body string `json:"body"`
@@ -50,10 +51,15 @@ type abandonedV1 struct {
 	Reason   string `json:"reason"`
 }
 
+type readV1 struct {
+	about
+	Attempts int `json:"attempts"`
+}
+
 func notificationEvents() registry {
 	r := registry{byName: map[string]*schema{}, byType: map[reflect.Type]*schema{}}
 	register(r, schema{name: NotificationRequested, topic: TopicNotification, version: 1}, form[notification.Requested, requestedV1]{
-		key: func(e notification.Requested) string { return e.Recipient },
+		key: func(_ domain.Recorded, e notification.Requested) string { return e.Recipient },
 		to: func(rec domain.Recorded, e notification.Requested) requestedV1 {
 			return requestedV1{aboutOf(rec, e.About), e.Body}
 		},
@@ -63,7 +69,7 @@ func notificationEvents() registry {
 		check: func(rec domain.Recorded, p requestedV1) error { return p.about.check(rec) },
 	})
 	register(r, schema{name: NotificationSent, topic: TopicNotification, version: 1}, form[notification.Sent, sentV1]{
-		key: func(e notification.Sent) string { return e.Recipient },
+		key: func(_ domain.Recorded, e notification.Sent) string { return e.Recipient },
 		to: func(rec domain.Recorded, e notification.Sent) sentV1 {
 			return sentV1{aboutOf(rec, e.About), e.Attempts}
 		},
@@ -73,7 +79,7 @@ func notificationEvents() registry {
 		check: func(rec domain.Recorded, p sentV1) error { return p.about.check(rec) },
 	})
 	register(r, schema{name: NotificationFailed, topic: TopicNotification, version: 1}, form[notification.Failed, failedV1]{
-		key: func(e notification.Failed) string { return e.Recipient },
+		key: func(_ domain.Recorded, e notification.Failed) string { return e.Recipient },
 		to: func(rec domain.Recorded, e notification.Failed) failedV1 {
 			return failedV1{aboutOf(rec, e.About), e.Attempts, e.Reason}
 		},
@@ -83,7 +89,7 @@ func notificationEvents() registry {
 		check: func(rec domain.Recorded, p failedV1) error { return p.about.check(rec) },
 	})
 	register(r, schema{name: NotificationAbandoned, topic: TopicNotification, version: 1}, form[notification.Abandoned, abandonedV1]{
-		key: func(e notification.Abandoned) string { return e.Recipient },
+		key: func(_ domain.Recorded, e notification.Abandoned) string { return e.Recipient },
 		to: func(rec domain.Recorded, e notification.Abandoned) abandonedV1 {
 			return abandonedV1{aboutOf(rec, e.About), e.Attempts, e.Reason}
 		},
@@ -91,6 +97,16 @@ func notificationEvents() registry {
 			return notification.Abandoned{About: p.about.domain(), At: rec.OccurredAt, Attempts: p.Attempts, Reason: p.Reason}
 		},
 		check: func(rec domain.Recorded, p abandonedV1) error { return p.about.check(rec) },
+	})
+	register(r, schema{name: NotificationRead, topic: TopicNotification, version: 1}, form[notification.Read, readV1]{
+		key: func(_ domain.Recorded, e notification.Read) string { return e.Recipient },
+		to: func(rec domain.Recorded, e notification.Read) readV1 {
+			return readV1{aboutOf(rec, e.About), e.Attempts}
+		},
+		from: func(rec domain.Recorded, p readV1) notification.Read {
+			return notification.Read{About: p.about.domain(), At: rec.OccurredAt, Attempts: p.Attempts}
+		},
+		check: func(rec domain.Recorded, p readV1) error { return p.about.check(rec) },
 	})
 	return r
 }

@@ -63,7 +63,7 @@ func (r registry) add(e domain.Event, s *schema) {
 // form describes the JSON payload P of the event E: to and from are each other's
 // inverse, and check says what a payload lacks.
 type form[E domain.Event, P any] struct {
-	key   func(E) string
+	key   func(domain.Recorded, E) string
 	to    func(domain.Recorded, E) P
 	from  func(domain.Recorded, P) E
 	check func(domain.Recorded, P) error
@@ -76,7 +76,7 @@ func register[E domain.Event, P any](r registry, s schema, f form[E, P]) {
 			return "", nil, fmt.Errorf("is a %T", rec.Event)
 		}
 		payload, err := json.Marshal(f.to(rec, e))
-		return f.key(e), payload, err
+		return f.key(rec, e), payload, err
 	}
 	s.parse = func(rec domain.Recorded, payload []byte) (domain.Event, error) {
 		if len(payload) == 0 {

@@ -1,4 +1,3 @@
-// Package gateway reaches the external service that delivers notifications.
 package gateway
 
 import (

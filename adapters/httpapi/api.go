@@ -17,6 +17,9 @@ type Application interface {
 	RequestNotification(ctx context.Context, cmd app.RequestNotification) (app.Requested, error)
 	GetNotification(ctx context.Context, id string) (app.NotificationStatus, error)
 	AbandonNotification(ctx context.Context, id, reason string) error
+	MarkRead(ctx context.Context, id string) error
+	ListRecipientNotifications(ctx context.Context, recipient string, limit int) (app.RecipientList, error)
+	DeliveryCounters(ctx context.Context, day string) (app.DeliveryCounters, error)
 }
 
 // Config configures an API. The zero value is usable.
@@ -32,6 +35,11 @@ type Config struct {
 	// Trace, if set, wraps the API: it continues the trace of a traceparent header
 	// and answers with X-Trace-Id. Default: no traces.
 	Trace func(http.Handler) http.Handler
+	// Access, if set, serves accounts and sessions: /v1/accounts, /v1/sessions and
+	// /v1/me. Default: they are not found.
+	Access Access
+	// Reports, if set, serves /v1/statistics. Default: it is not found.
+	Reports Reports
 	// Logger takes the errors behind answers of 500. Default: discarded.
 	Logger *slog.Logger
 }
@@ -77,6 +85,15 @@ func (a *API) routes() http.Handler {
 	mux.HandleFunc("POST /v1/notifications", a.request)
 	mux.HandleFunc("GET /v1/notifications/{id}", a.get)
 	mux.HandleFunc("POST /v1/notifications/{id}/abandon", a.abandon)
+	mux.HandleFunc("POST /v1/notifications/{id}/read", a.read)
+	mux.HandleFunc("GET /v1/recipients/{id}/notifications", a.recipientList)
+	mux.HandleFunc("GET /v1/counters/{day}", a.counters)
+	if a.cfg.Access != nil {
+		a.accessRoutes(mux)
+	}
+	if a.cfg.Reports != nil {
+		mux.HandleFunc("GET /v1/statistics", a.statistics)
+	}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	return mux

@@ -27,15 +27,17 @@ const valid = `{"recipient":"ada","channel":"email","subject":"Hello","body":"Wo
 type server struct {
 	*httptest.Server
 	memory *apptest.Memory
+	views  *apptest.Views
 	app    *app.App
 }
 
 func start(t *testing.T, cfg httpapi.Config) *server {
 	t.Helper()
 	memory := &apptest.Memory{}
-	a, err := app.New(memory, memory, &apptest.Views{}, app.Config{})
+	views := &apptest.Views{}
+	a, err := app.New(memory, memory, views, app.Config{})
 	require.NoError(t, err)
-	return &server{Server: serve(t, a, cfg), memory: memory, app: a}
+	return &server{Server: serve(t, a, cfg), memory: memory, views: views, app: a}
 }
 
 func serve(t *testing.T, a httpapi.Application, cfg httpapi.Config) *httptest.Server {
@@ -189,6 +191,16 @@ func (b broken) GetNotification(ctx context.Context, _ string) (app.Notification
 	return app.NotificationStatus{}, b.end(ctx)
 }
 func (b broken) AbandonNotification(ctx context.Context, _, _ string) error { return b.end(ctx) }
+
+func (b broken) MarkRead(ctx context.Context, _ string) error { return b.end(ctx) }
+
+func (b broken) ListRecipientNotifications(ctx context.Context, _ string, _ int) (app.RecipientList, error) {
+	return app.RecipientList{}, b.end(ctx)
+}
+
+func (b broken) DeliveryCounters(ctx context.Context, _ string) (app.DeliveryCounters, error) {
+	return nil, b.end(ctx)
+}
 
 func (b broken) end(ctx context.Context) error {
 	if b.err == nil {

@@ -31,6 +31,7 @@ type statusBody struct {
 	Reason      string               `json:"reason,omitempty"`
 	RequestedAt time.Time            `json:"requested_at"`
 	ChangedAt   time.Time            `json:"changed_at"`
+	ReadAt      time.Time            `json:"read_at,omitzero"`
 }
 
 func (a *API) request(w http.ResponseWriter, r *http.Request) {

@@ -25,7 +25,13 @@ type problemField struct {
 }
 
 func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
-	p := describe(err)
+	p, challenge, ok := describeAccess(err)
+	if !ok {
+		p = describe(err)
+	}
+	if challenge != "" {
+		w.Header().Set("WWW-Authenticate", challenge)
+	}
 	if p.Status >= http.StatusInternalServerError {
 		a.cfg.Logger.ErrorContext(r.Context(), "request not served", "method", r.Method, "route", r.Pattern, "error", err)
 	}

@@ -14,17 +14,17 @@ import (
 
 const (
 	insertNotification = `
-INSERT INTO notification (id, recipient, channel, subject, body, status, attempts, reason, requested_at, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO notification (id, recipient, channel, subject, body, status, attempts, reason, requested_at, changed_at, read_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 RETURNING version, created_at, updated_at`
 
 	updateNotification = `
-UPDATE notification SET status = $3, attempts = $4, reason = $5, changed_at = $6
+UPDATE notification SET status = $3, attempts = $4, reason = $5, changed_at = $6, read_at = $7
 WHERE id = $1 AND version = $2
 RETURNING version, created_at, updated_at`
 
 	selectNotification = `
-SELECT id, recipient, channel, subject, body, status, attempts, reason, requested_at, changed_at, version, created_at, updated_at
+SELECT id, recipient, channel, subject, body, status, attempts, reason, requested_at, changed_at, read_at, version, created_at, updated_at
 FROM notification WHERE id = $1`
 
 	existsNotification = `SELECT EXISTS (SELECT FROM notification WHERE id = $1)`
@@ -44,7 +44,7 @@ func NewNotifications(tx *sql.Tx) app.Notifications { return &Notifications{tx: 
 func (r *Notifications) Add(ctx context.Context, n *notification.Notification) error {
 	s := n.State()
 	row, err := scanRow(r.tx.QueryRowContext(ctx, insertNotification, s.ID, s.Recipient, s.Channel, s.Subject, s.Body,
-		s.Status, s.Attempts, s.Reason, s.RequestedAt, s.ChangedAt))
+		s.Status, s.Attempts, s.Reason, s.RequestedAt, s.ChangedAt, nullTime(s.ReadAt)))
 	if err != nil {
 		return fmt.Errorf("add notification %s: %w", s.ID, mapError(err))
 	}
@@ -96,7 +96,7 @@ func (r *Notifications) finish(ctx context.Context, n *notification.Notification
 
 func (r *Notifications) update(ctx context.Context, n *notification.Notification, version int64) (stored, error) {
 	s := n.State()
-	return scanRow(r.tx.QueryRowContext(ctx, updateNotification, s.ID, version, s.Status, s.Attempts, s.Reason, s.ChangedAt))
+	return scanRow(r.tx.QueryRowContext(ctx, updateNotification, s.ID, version, s.Status, s.Attempts, s.Reason, s.ChangedAt, nullTime(s.ReadAt)))
 }
 
 func (r *Notifications) whyNone(ctx context.Context, id notification.ID) error {
@@ -123,10 +123,14 @@ func scanRow(row *sql.Row) (s stored, err error) {
 }
 
 func scanNotification(row *sql.Row) (s notification.State, err error) {
+	var read sql.NullTime
 	err = row.Scan(&s.ID, &s.Recipient, &s.Channel, &s.Subject, &s.Body, &s.Status, &s.Attempts, &s.Reason,
-		&s.RequestedAt, &s.ChangedAt, &s.Version, &s.CreatedAt, &s.UpdatedAt)
+		&s.RequestedAt, &s.ChangedAt, &read, &s.Version, &s.CreatedAt, &s.UpdatedAt)
 	for _, t := range []*time.Time{&s.RequestedAt, &s.ChangedAt, &s.CreatedAt, &s.UpdatedAt} {
 		*t = domain.Time(*t)
+	}
+	if read.Valid {
+		s.ReadAt = domain.Time(read.Time)
 	}
 	return s, err
 }

@@ -39,6 +39,12 @@ type Config struct {
 	ResolveWait time.Duration
 	// Notifications makes the repository of a transaction. Default NewNotifications.
 	Notifications func(tx *sql.Tx) app.Notifications
+	// Accounts and Sessions are the same for theirs. Default NewAccounts and
+	// NewSessions.
+	Accounts func(tx *sql.Tx) app.Accounts
+	Sessions func(tx *sql.Tx) app.Sessions
+	// Claims is the same for the schedule of further attempts. Default NewClaims.
+	Claims func(tx *sql.Tx) app.Claims
 }
 
 // UnitOfWork runs closures in transactions. It is safe for concurrent use.
@@ -74,6 +80,15 @@ func NewUnitOfWork(db *sql.DB, out Outbox, codec Encoder, cfg Config) (*UnitOfWo
 	}
 	if cfg.Notifications == nil {
 		cfg.Notifications = NewNotifications
+	}
+	if cfg.Accounts == nil {
+		cfg.Accounts = NewAccounts
+	}
+	if cfg.Sessions == nil {
+		cfg.Sessions = NewSessions
+	}
+	if cfg.Claims == nil {
+		cfg.Claims = NewClaims
 	}
 	return &UnitOfWork{db: db, outbox: out, codec: codec, cfg: cfg}, nil
 }
@@ -120,7 +135,7 @@ func (u *UnitOfWork) once(ctx context.Context, fn func(context.Context, app.Tx) 
 // entity writes, so that the row locks those take put the writers of one
 // aggregate in the same order in the log.
 func (u *UnitOfWork) run(ctx context.Context, tx *sql.Tx, fn func(context.Context, app.Tx) error) error {
-	t := &transaction{u: u, notifications: u.cfg.Notifications(tx)}
+	t := &transaction{u: u, tx: tx, notifications: u.cfg.Notifications(tx), accounts: u.cfg.Accounts(tx), sessions: u.cfg.Sessions(tx)}
 	err := fn(context.WithValue(ctx, txKey{u}, t), t)
 	if err == nil {
 		err = t.failed
@@ -136,13 +151,36 @@ type txKey struct{ u *UnitOfWork }
 // transaction is what a closure sees.
 type transaction struct {
 	u             *UnitOfWork
+	tx            *sql.Tx
 	notifications app.Notifications
+	accounts      app.Accounts
+	sessions      app.Sessions
 	messages      []outbox.Message
 	failed        error // of a nested unit of work
 }
 
 // Notifications implements app.Tx.
 func (t *transaction) Notifications() app.Notifications { return t.notifications }
+
+// Accounts implements app.Tx.
+func (t *transaction) Accounts() app.Accounts { return t.accounts }
+
+// Sessions implements app.Tx.
+func (t *transaction) Sessions() app.Sessions { return t.sessions }
+
+// Claims implements app.Tx.
+func (t *transaction) Claims() app.Claims { return t.u.cfg.Claims(t.tx) }
+
+// SQL returns the transaction behind tx, for those who check something in it that
+// the ports do not know, such as the fence of a lock; false for a tx that is not
+// of this package. It is not to be committed or rolled back.
+func SQL(tx app.Tx) (*sql.Tx, bool) {
+	t, ok := tx.(*transaction)
+	if !ok {
+		return nil, false
+	}
+	return t.tx, true
+}
 
 // Record implements app.Tx.
 func (t *transaction) Record(ctx context.Context, events ...domain.Recorded) error {

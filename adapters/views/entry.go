@@ -47,16 +47,20 @@ type payload struct {
 	Reason      string               `json:"reason,omitempty"`
 	RequestedAt time.Time            `json:"requested_at"`
 	ChangedAt   time.Time            `json:"changed_at"`
+	ReadAt      time.Time            `json:"read_at,omitzero"`
 }
 
-func (e entry) String() (string, error) {
+// String is what Redis stores.
+func (e entry) String() string {
 	head := fmt.Sprintf("%020d%c%013d%08d", e.version, e.state, e.expiry.UnixMilli(), 0)
 	if e.state != stateOK {
-		return head, nil
+		return head
 	}
 	s := e.status
-	body, err := json.Marshal(payload{s.ID, s.Recipient, s.Channel, s.Subject, s.Status, s.Attempts, s.Reason, s.RequestedAt, s.ChangedAt})
-	return head + string(body), err
+	body, _ := json.Marshal(payload{ // strings, numbers and times always have a JSON form
+		s.ID, s.Recipient, s.Channel, s.Subject, s.Status, s.Attempts, s.Reason, s.RequestedAt, s.ChangedAt, s.ReadAt,
+	})
+	return head + string(body)
 }
 
 func parseEntry(raw string) (entry, error) {
@@ -81,7 +85,7 @@ func parseEntry(raw string) (entry, error) {
 	}
 	e.status = app.NotificationStatus{
 		ID: p.ID, Version: version, Recipient: p.Recipient, Channel: p.Channel, Subject: p.Subject,
-		Status: p.Status, Attempts: p.Attempts, Reason: p.Reason, RequestedAt: p.RequestedAt, ChangedAt: p.ChangedAt,
+		Status: p.Status, Attempts: p.Attempts, Reason: p.Reason, RequestedAt: p.RequestedAt, ChangedAt: p.ChangedAt, ReadAt: p.ReadAt,
 	}
 	return e, nil
 }

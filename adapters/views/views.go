@@ -1,43 +1,57 @@
-// Package views keeps the Redis projections of the reference service.
+// Package views keeps the Redis projections of the reference service: the status
+// of each notification, the newest notifications of each recipient, and counters
+// of what became of those requested on a day.
 //
 // Each event of a notification carries the whole status (see app.ProjectStatus),
-// so an entry is simply the newest event's. It is written only over an older
-// version, compared inside Redis; redelivery, reordering and cache-aside fills
-// therefore share one rule and cannot turn an entry back.
+// so whatever a view keeps of a notification is simply the newest event's. It is
+// written only over an older version, compared inside Redis; redelivery,
+// reordering, replay and cache-aside fills therefore share one rule and cannot
+// turn anything back. Counters are the sum of what the newest statuses add to
+// them, and follow the same rule.
+//
+// The key of everything has a generation, so that a view can be built anew beside
+// the one that answers: see [Projection].
 package views
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
-	"github.com/millrace-go/millrace/domain/notification"
 )
 
 // Config configures Views. The zero value is usable.
 type Config struct {
-	// TTL is how long after its event an entry lives, at least one second. Each
-	// id gets up to a tenth more, always the same. Default 24 h.
+	// TTL is how long after its event the status of a notification is kept, at least
+	// one second; each id gets up to a tenth more, always the same. The list of a
+	// recipient is kept as long after its latest event. Default 24 h.
 	TTL time.Duration
 	// TombstoneTTL is how long a tombstone lives. It must outlive whatever can
 	// still be replayed. Default 14 days.
 	TombstoneTTL time.Duration
+	// CounterDays is how many days after a day its counters are kept, and still
+	// follow what happens to its notifications. Default 8.
+	CounterDays int
+	// LoadTimeout is how long a reader that found nothing may take to ask the
+	// database and fill the view. Default 5 s.
+	LoadTimeout time.Duration
 	// Prefix begins every key. Default "view:".
 	Prefix string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
 
-// Views is the projection. It is safe for concurrent use.
+// Views is the projections. It is safe for concurrent use.
 type Views struct {
-	rdb redis.Cmdable
-	cfg Config
+	rdb         redis.Cmdable
+	cfg         Config
+	generations *generations
+	perCall     int // entries that one call of a script writes
 }
 
 var _ app.Views = (*Views)(nil)
@@ -45,11 +59,13 @@ var _ app.Views = (*Views)(nil)
 // New returns views in rdb. Give the client short timeouts: readers fall back to
 // the database when Redis is slow.
 func New(rdb redis.Cmdable, cfg Config) (*Views, error) {
-	var v domain.Validation
-	v.Check(rdb != nil, "rdb", "is nil")
-	v.Check(cfg.TTL == 0 || cfg.TTL >= time.Second, "TTL", "must be at least 1s")
-	v.Check(cfg.TombstoneTTL == 0 || cfg.TombstoneTTL >= time.Second, "TombstoneTTL", "must be at least 1s")
-	if err := v.Err(); err != nil {
+	var wrong domain.Validation
+	wrong.Check(rdb != nil, "rdb", "is nil")
+	wrong.Check(cfg.TTL == 0 || cfg.TTL >= time.Second, "TTL", "must be at least 1s")
+	wrong.Check(cfg.TombstoneTTL == 0 || cfg.TombstoneTTL >= time.Second, "TombstoneTTL", "must be at least 1s")
+	wrong.Check(cfg.CounterDays >= 0, "CounterDays", "must not be negative")
+	wrong.Check(cfg.LoadTimeout == 0 || cfg.LoadTimeout >= time.Millisecond, "LoadTimeout", "must be at least 1ms")
+	if err := wrong.Err(); err != nil {
 		return nil, fmt.Errorf("views: %w", err)
 	}
 	if cfg.TTL == 0 {
@@ -58,100 +74,118 @@ func New(rdb redis.Cmdable, cfg Config) (*Views, error) {
 	if cfg.TombstoneTTL == 0 {
 		cfg.TombstoneTTL = 14 * 24 * time.Hour
 	}
+	if cfg.CounterDays == 0 {
+		cfg.CounterDays = 8
+	}
+	if cfg.LoadTimeout == 0 {
+		cfg.LoadTimeout = 5 * time.Second
+	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = "view:"
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Views{rdb: rdb, cfg: cfg}, nil
+	v := &Views{rdb: rdb, cfg: cfg, generations: newGenerations(rdb, cfg), perCall: 50}
+	if _, ok := rdb.(*redis.ClusterClient); ok {
+		v.perCall = 1
+	}
+	return v, nil
 }
 
-// Applied counts what became of the events given to Apply.
+// Applied counts what became of the events given to Apply, as the status of the
+// notifications has it.
 type Applied struct {
 	Stored  int // made an entry newer
 	Older   int // an entry of this or a later version was there, or the event is too old to keep
 	Ignored int // of no interest to the views
 }
 
-// Apply projects events, in one pipeline for all of them. Order and repetition
-// do not matter. After an error some may have been stored: apply all again.
+// Apply projects events into every view, in one pipeline for all of them. Order
+// and repetition do not matter. After an error some may have been stored: apply
+// all again.
 func (v *Views) Apply(ctx context.Context, events ...domain.Recorded) (Applied, error) {
-	var done Applied
-	newest := map[notification.ID]app.NotificationStatus{}
-	for _, e := range events {
-		s, ok := app.ProjectStatus(e)
-		switch have, seen := newest[s.ID]; {
-		case !ok:
-			done.Ignored++
-		case seen && have.Version >= s.Version:
-			done.Older++
-		case seen:
-			done.Older++
-			newest[s.ID] = s
-		default:
-			newest[s.ID] = s
+	newest, done := fold(events)
+	if len(newest) == 0 {
+		return done, nil
+	}
+	for try := 0; ; try++ {
+		stored, current, err := v.applyTo(ctx, newest)
+		if err != nil {
+			return done, fmt.Errorf("apply events to views: %w", err)
+		}
+		if current {
+			done.Stored += stored
+			done.Older += len(newest) - stored
+			return done, nil
+		}
+		if try == maxTries {
+			return done, fmt.Errorf("apply events to views: %w", errUnsettled)
+		}
+		v.generations.forget()
+	}
+}
+
+// maxTries bounds how often a batch is written again because somebody else has
+// begun or ended a generation meanwhile.
+const maxTries = 3
+
+var errUnsettled = errors.New("the generations of the views change all the time")
+
+// applyTo writes to all generations that are kept, and reports whether those were
+// still all when it had written.
+func (v *Views) applyTo(ctx context.Context, newest []app.NotificationStatus) (stored int, current bool, err error) {
+	kept, err := v.generations.all(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	var b batch
+	for _, name := range names {
+		for _, generation := range kept[name].written() {
+			v.write(&b, name, generation, newest, generation == kept[name].Live)
 		}
 	}
-	puts := make([]put, 0, len(newest))
-	for id, s := range newest {
-		puts = append(puts, put{v.key(id), entry{version: s.Version, state: stateOK, expiry: s.ChangedAt.Add(v.ttl(id)), status: s}})
+	v.generations.check(&b)
+	if err := b.run(ctx, v.rdb); err != nil {
+		return 0, false, err
 	}
-	stored, err := v.putAll(ctx, puts)
-	done.Stored = stored
-	done.Older += len(puts) - stored
-	if err != nil {
-		return done, fmt.Errorf("apply events to views: %w", err)
-	}
-	return done, nil
+	return b.stored, v.generations.confirm(&b, kept), nil
 }
 
-// FillNotificationStatus implements app.Views.
-func (v *Views) FillNotificationStatus(ctx context.Context, s app.NotificationStatus) error {
-	e := entry{version: s.Version, state: stateOK, expiry: v.cfg.Now().Add(v.ttl(s.ID)), status: s}
-	if _, err := v.putAll(ctx, []put{{v.key(s.ID), e}}); err != nil {
-		return fmt.Errorf("fill view of notification %s: %w", s.ID, err)
+// write adds to b what newest does to one generation of one view. counts says
+// that b is to count what is stored.
+func (v *Views) write(b *batch, name, generation string, newest []app.NotificationStatus, counts bool) {
+	switch name {
+	case Status:
+		v.writeStatus(b, generation, newest, counts)
+	case Recipients:
+		v.writeRecipients(b, generation, newest)
+	case Counters:
+		v.writeCounters(b, generation, newest)
 	}
-	return nil
 }
 
-// Bury replaces the entry of a notification that is gone by a tombstone. version
-// is that of the act that removed it; events before it cannot bring it back.
-func (v *Views) Bury(ctx context.Context, id notification.ID, version int64) error {
-	e := entry{version: version, state: stateNone, expiry: v.cfg.Now().Add(v.cfg.TombstoneTTL)}
-	if _, err := v.putAll(ctx, []put{{v.key(id), e}}); err != nil {
-		return fmt.Errorf("bury view of notification %s: %w", id, err)
+// fold keeps the newest status of each notification, in the order in which the
+// notifications first appear.
+func fold(events []domain.Recorded) (newest []app.NotificationStatus, done Applied) {
+	at := make(map[string]int, len(events))
+	for _, e := range events {
+		s, ok := app.ProjectStatus(e)
+		if !ok {
+			done.Ignored++
+			continue
+		}
+		i, seen := at[e.AggregateID]
+		switch {
+		case !seen:
+			at[e.AggregateID] = len(newest)
+			newest = append(newest, s)
+		case newest[i].Version < s.Version:
+			newest[i] = s
+			done.Older++
+		default:
+			done.Older++
+		}
 	}
-	return nil
-}
-
-// NotificationStatus implements app.Views. An entry that cannot be read counts
-// as a miss, and anything newer than version zero replaces it.
-func (v *Views) NotificationStatus(ctx context.Context, id notification.ID) (app.NotificationStatus, error) {
-	raw, err := v.rdb.Get(ctx, v.key(id)).Result()
-	if errors.Is(err, redis.Nil) {
-		return app.NotificationStatus{}, app.ErrViewMiss
-	}
-	if err != nil {
-		return app.NotificationStatus{}, fmt.Errorf("view of notification %s: %w", id, err)
-	}
-	e, err := parseEntry(raw)
-	if err != nil || !v.cfg.Now().Before(e.expiry) {
-		return app.NotificationStatus{}, app.ErrViewMiss
-	}
-	if e.state != stateOK {
-		return app.NotificationStatus{}, domain.ErrNotFound
-	}
-	return e.status, nil
-}
-
-func (v *Views) key(id notification.ID) string { return v.cfg.Prefix + "notification:" + string(id) }
-
-// ttl spreads the expiry of different ids, but is the same for all events of one:
-// when the entry of one version ends by its age, every earlier event is past its
-// own and is refused, so it cannot come back as if it were news.
-func (v *Views) ttl(id notification.ID) time.Duration {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	return v.cfg.TTL + v.cfg.TTL/10*time.Duration(h.Sum32()%1000)/1000
+	return newest, done
 }

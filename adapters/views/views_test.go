@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/views"
 	"github.com/millrace-go/millrace/app"
+	"github.com/millrace-go/millrace/app/apptest"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/test/harness"
@@ -68,6 +69,14 @@ func open(t *testing.T, cfg views.Config) (*views.Views, *redis.Client) {
 	return v, rdb
 }
 
+func TestViews_PassTheContractOfReaders(t *testing.T) {
+	t.Parallel()
+	apptest.ExerciseViews(t, func(t *testing.T) app.Views {
+		v, _ := open(t, views.Config{})
+		return v
+	})
+}
+
 func TestApply_KeepsTheNewestVersionInAnyOrder(t *testing.T) {
 	t.Parallel()
 	v, _ := open(t, views.Config{})
@@ -107,26 +116,65 @@ func TestApply_TakesABatchInOnePipeline(t *testing.T) {
 	require.NoError(t, err, "nothing is a batch too")
 }
 
+// ticket draws the ticket of a miss.
+func ticket(t *testing.T, v *views.Views, id notification.ID) string {
+	t.Helper()
+	_, err := v.NotificationStatus(t.Context(), id)
+	require.ErrorIs(t, err, app.ErrViewMiss)
+	return app.TicketOf(err)
+}
+
 func TestFill_NeverReplacesTheSameOrALaterVersion(t *testing.T) {
+	t.Parallel()
+	c := &clock{now: time.Now()}
+	v, _ := open(t, views.Config{Now: c.Now})
+	id, events := history(t, 3, time.Now())
+	_, err := v.Apply(t.Context(), events[1])
+	require.NoError(t, err)
+	c.Advance(48 * time.Hour) // the entry is there and counts for nothing: a miss
+	require.NoError(t, v.FillNotificationStatus(t.Context(), ticket(t, v, id), status(t, events[0])))
+	c.Advance(-48 * time.Hour)
+	got, err := v.NotificationStatus(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, status(t, events[1]), got)
+
+	c.Advance(48 * time.Hour)
+	require.NoError(t, v.FillNotificationStatus(t.Context(), ticket(t, v, id), status(t, events[2])))
+	got, err = v.NotificationStatus(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, notification.StatusSent, got.Status)
+}
+
+// The event may have been evicted between the write and the fill: version alone
+// could not tell that the reader is behind.
+func TestFill_IsRefusedOnceAnEventWasWritten(t *testing.T) {
 	t.Parallel()
 	v, rdb := open(t, views.Config{})
 	id, events := history(t, 3, time.Now())
-	require.NoError(t, v.FillNotificationStatus(t.Context(), status(t, events[1])))
-	before, err := rdb.Get(t.Context(), "view:notification:"+string(id)).Result()
+	drawn := ticket(t, v, id)
+	require.NotEmpty(t, drawn)
+	require.Empty(t, ticket(t, v, id), "one reader fills")
+	_, err := v.Apply(t.Context(), events...)
 	require.NoError(t, err)
+	require.NoError(t, rdb.Del(t.Context(), key(t, v, id)).Err())
+	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[0])))
+	_, err = v.NotificationStatus(t.Context(), id)
+	require.ErrorIs(t, err, app.ErrViewMiss, "nothing is better than something old")
 
-	altered := status(t, events[1])
-	altered.Subject = "same version, other text"
-	require.NoError(t, v.FillNotificationStatus(t.Context(), altered))
-	require.NoError(t, v.FillNotificationStatus(t.Context(), status(t, events[0])))
-	after, err := rdb.Get(t.Context(), "view:notification:"+string(id)).Result()
+	drawn = app.TicketOf(err)
+	require.NoError(t, v.FillNotificationStatus(t.Context(), "forged", status(t, events[0])))
+	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[2])))
+	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[2])), "twice")
+	_, err = v.NotificationStatus(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, before, after)
+}
 
-	require.NoError(t, v.FillNotificationStatus(t.Context(), status(t, events[2])))
-	got, err := v.NotificationStatus(t.Context(), id)
+// key is where the entry of a notification is.
+func key(t *testing.T, v *views.Views, id notification.ID) string {
+	t.Helper()
+	key, err := v.Key(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, notification.StatusSent, got.Status)
+	return key
 }
 
 // 2^53+1 and its neighbours are one number to Lua; as text they are not.
@@ -168,7 +216,7 @@ func TestEntry_EndsWithItsAgeAndStaysAwayForEarlierEvents(t *testing.T) {
 	id, events := history(t, 2, c.Now())
 	_, err := v.Apply(t.Context(), events...)
 	require.NoError(t, err)
-	ttl, err := rdb.PTTL(t.Context(), "view:notification:"+string(id)).Result()
+	ttl, err := rdb.PTTL(t.Context(), key(t, v, id)).Result()
 	require.NoError(t, err)
 	require.InDelta(t, 63*time.Minute, ttl, float64(4*time.Minute), "an hour and up to a tenth")
 
@@ -180,14 +228,13 @@ func TestEntry_EndsWithItsAgeAndStaysAwayForEarlierEvents(t *testing.T) {
 	done, err := v.Apply(t.Context(), events[0])
 	require.NoError(t, err)
 	require.Equal(t, views.Applied{Older: 1}, done, "a replay of old news makes no entry")
-	require.NoError(t, v.FillNotificationStatus(t.Context(), status(t, events[0])))
+	require.NoError(t, v.FillNotificationStatus(t.Context(), ticket(t, v, id), status(t, events[0])))
 	_, err = v.Apply(t.Context(), events[1])
 	require.NoError(t, err)
-	key := "view:notification:" + string(id)
-	raw, err := rdb.Get(t.Context(), key).Result()
+	raw, err := rdb.Get(t.Context(), key(t, v, id)).Result()
 	require.NoError(t, err)
 	require.Equal(t, "00000000000000000002", raw[:20], "but it replaces what is older still")
-	require.Positive(t, rdb.PTTL(t.Context(), key).Val())
+	require.Positive(t, rdb.PTTL(t.Context(), key(t, v, id)).Val())
 }
 
 func TestEntry_RubbishIsAMissAndGivesWay(t *testing.T) {
@@ -195,8 +242,7 @@ func TestEntry_RubbishIsAMissAndGivesWay(t *testing.T) {
 	v, rdb := open(t, views.Config{})
 	for _, rubbish := range []string{"", "x", "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", "99999999999999999999o00000000000000000000{}"} {
 		id, events := history(t, 1, time.Now())
-		key := "view:notification:" + string(id)
-		require.NoError(t, rdb.Set(t.Context(), key, rubbish, 0).Err())
+		require.NoError(t, rdb.Set(t.Context(), key(t, v, id), rubbish, 0).Err())
 		_, err := v.NotificationStatus(t.Context(), id)
 		require.ErrorIs(t, err, app.ErrViewMiss)
 		_, err = v.Apply(t.Context(), events...)
@@ -208,7 +254,9 @@ func TestEntry_RubbishIsAMissAndGivesWay(t *testing.T) {
 
 func TestNew_NamesEveryWrongField(t *testing.T) {
 	t.Parallel()
-	_, err := views.New(nil, views.Config{TTL: time.Millisecond, TombstoneTTL: -1})
+	_, err := views.New(nil, views.Config{TTL: time.Millisecond, TombstoneTTL: -1, CounterDays: -1, LoadTimeout: -1})
+	require.ErrorContains(t, err, "CounterDays")
+	require.ErrorContains(t, err, "LoadTimeout")
 	require.ErrorContains(t, err, "rdb")
 	require.ErrorContains(t, err, "TTL")
 	require.ErrorContains(t, err, "TombstoneTTL")
@@ -265,14 +313,14 @@ func TestViews_NeverGoBackwards(t *testing.T) {
 				default:
 				}
 				id := ids[rng.IntN(len(ids))]
-				if rng.IntN(4) == 0 {
+				s, err := v.NotificationStatus(t.Context(), id)
+				if ticket := app.TicketOf(err); ticket != "" {
 					stale := status(t, events[id][rng.IntN(versions)])
-					if err := v.FillNotificationStatus(t.Context(), stale); err != nil {
+					if err := v.FillNotificationStatus(t.Context(), ticket, stale); err != nil {
 						t.Error(err)
 						return
 					}
 				}
-				s, err := v.NotificationStatus(t.Context(), id)
 				if err == nil && (s.Version < seen[id] || s != status(t, events[id][s.Version-1])) {
 					t.Errorf("%s went from version %d to %+v", id, seen[id], s)
 					return

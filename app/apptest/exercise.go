@@ -3,6 +3,7 @@ package apptest
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -23,11 +24,12 @@ type Backend struct {
 	Events func(t *testing.T) []domain.Recorded
 }
 
-// Exercise runs the contract of app.UnitOfWork, app.Notifications and app.Reader.
+// Exercise runs the contract of app.UnitOfWork, app.Notifications, app.Claims and
+// app.Reader.
 // open returns an empty backend; each test gets its own.
 func Exercise(t *testing.T, open func(t *testing.T) Backend) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, suite){
+	cases := map[string]func(*testing.T, suite){
 		"Add_StoresWhatGetReturns":                 addStoresWhatGetReturns,
 		"Add_RefusesATakenID":                      addRefusesATakenID,
 		"Get_AndSaveKnowWhatIsMissing":             missing,
@@ -41,8 +43,12 @@ func Exercise(t *testing.T, open func(t *testing.T) Backend) {
 		"Do_NestedJoinsTheOuterTransaction":        nestedJoins,
 		"Do_NestedFailureCannotBeCommittedByOuter": nestedFailureSticks,
 		"Do_KeepsTwoAggregatesOfOneTxTogether":     twoAggregates,
+		"Save_KeepsWhenItWasRead":                  saveKeepsRead,
 		"Reader_SeesOnlyCommittedStates":           readerSeesCommitted,
-	} {
+		"Reader_ListsTheNewestOfARecipient":        readerLists,
+	}
+	maps.Copy(cases, claimCases)
+	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, suite{Backend: open(t)})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
+	"github.com/millrace-go/millrace/domain/account"
 	"github.com/millrace-go/millrace/domain/notification"
 )
 
@@ -18,9 +19,15 @@ import (
 // as the Postgres one does, with optimistic concurrency and all-or-nothing
 // commits. The zero value is empty and ready to use.
 type Memory struct {
+	// Now is the clock of claims, which takes the part of the database's. Set it
+	// before use. Default time.Now.
+	Now func() time.Time
+
 	mu     sync.Mutex
 	rows   map[notification.ID]notification.State
 	events []domain.Recorded
+	access access
+	book   book
 }
 
 var (
@@ -38,6 +45,8 @@ func (m *Memory) Do(ctx context.Context, fn func(context.Context, app.Tx) error)
 		return err
 	}
 	tx := &memoryTx{m: m, rows: map[notification.ID]notification.State{}, base: map[notification.ID]int64{}}
+	tx.accounts, tx.sessions = newDraft[account.ID, account.State](), newDraft[account.SessionID, account.SessionState]()
+	defer m.unlock(tx)
 	err := fn(context.WithValue(ctx, memoryKey{m}, tx), tx)
 	if err == nil {
 		err = tx.failed
@@ -63,6 +72,11 @@ func (m *Memory) commit(tx *memoryTx) error {
 		}
 		return domain.ErrVersionConflict
 	}
+	if err := m.checkAccess(tx); err != nil {
+		return err
+	}
+	m.applyAccess(tx)
+	m.applyClaims(tx)
 	if m.rows == nil {
 		m.rows = map[notification.ID]notification.State{}
 	}
@@ -78,6 +92,20 @@ func (m *Memory) NotificationStatus(_ context.Context, id notification.ID) (app.
 		return app.NotificationStatus{}, domain.ErrNotFound
 	}
 	return app.StatusOf(s), nil
+}
+
+// RecipientNotifications implements app.Reader.
+func (m *Memory) RecipientNotifications(_ context.Context, recipient string, limit int) ([]app.NotificationStatus, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []app.NotificationStatus
+	for _, s := range m.rows {
+		if s.Recipient == recipient {
+			list = append(list, app.StatusOf(s))
+		}
+	}
+	sortNewest(list)
+	return list[:min(limit, len(list))], nil
 }
 
 // Events returns what was committed, in the order of the commits.
@@ -104,6 +132,10 @@ type memoryTx struct {
 	base   map[notification.ID]int64
 	events []domain.Recorded
 	failed error
+	pages  map[notification.ID]*page
+
+	accounts *draft[account.ID, account.State]
+	sessions *draft[account.SessionID, account.SessionState]
 }
 
 func (tx *memoryTx) Notifications() app.Notifications { return tx }

@@ -155,3 +155,51 @@ func readerSeesCommitted(t *testing.T, s suite) {
 	require.Equal(t, notification.StatusSent, status.Status)
 	require.EqualValues(t, 2, status.Version)
 }
+
+func saveKeepsRead(t *testing.T, s suite) {
+	n := s.add(t)
+	at := began.Add(time.Hour)
+	require.NoError(t, s.change(t.Context(), n.ID(), func(n *notification.Notification) error {
+		if err := markSent(n); err != nil {
+			return err
+		}
+		return n.MarkRead(at)
+	}))
+	got, err := s.get(t, n.ID())
+	require.NoError(t, err)
+	require.Equal(t, at, got.State().ReadAt)
+	status, err := s.Reader.NotificationStatus(t.Context(), n.ID())
+	require.NoError(t, err)
+	require.Equal(t, app.StatusOf(got.State()), status)
+}
+
+func readerLists(t *testing.T, s suite) {
+	var want []app.NotificationStatus
+	for i, at := range []int{3, 1, 2, 2} { // two of the same instant
+		n, err := notification.Request(notification.ID(app.NewID()), notification.Content{
+			Recipient: "grace", Channel: notification.Push, Subject: "s", Body: "b",
+		}, began.Add(time.Duration(at)*time.Second))
+		require.NoError(t, err)
+		require.NoError(t, s.UnitOfWork.Do(t.Context(), func(ctx context.Context, tx app.Tx) error {
+			return addAndRecord(ctx, tx, n)
+		}))
+		if i == 0 {
+			require.NoError(t, s.change(t.Context(), n.ID(), markSent))
+			n, err = s.get(t, n.ID())
+			require.NoError(t, err)
+		}
+		want = append(want, app.StatusOf(n.State()))
+	}
+	s.add(t) // somebody else's
+	sortNewest(want)
+
+	got, err := s.Reader.RecipientNotifications(t.Context(), "grace", 10)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	got, err = s.Reader.RecipientNotifications(t.Context(), "grace", 3)
+	require.NoError(t, err)
+	require.Equal(t, want[:3], got)
+	got, err = s.Reader.RecipientNotifications(t.Context(), "nobody", 3)
+	require.NoError(t, err)
+	require.Empty(t, got)
+}

@@ -1,8 +1,12 @@
 package apptest
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/notification"
@@ -12,6 +16,10 @@ import (
 type Views struct {
 	mu      sync.Mutex
 	entries map[notification.ID]app.NotificationStatus
+	lists   map[string][]app.NotificationStatus
+	days    map[string]app.DeliveryCounters
+	tickets map[string]string // what each is for
+	drawn   int
 	// Err, if set, is what every call answers: the view cannot be reached.
 	Err error
 }
@@ -27,18 +35,22 @@ func (v *Views) NotificationStatus(_ context.Context, id notification.ID) (app.N
 		return app.NotificationStatus{}, v.Err
 	}
 	if !ok {
-		return app.NotificationStatus{}, app.ErrViewMiss
+		return app.NotificationStatus{}, v.miss("notification " + string(id))
 	}
 	return s, nil
 }
 
 // FillNotificationStatus implements app.Views.
-func (v *Views) FillNotificationStatus(_ context.Context, s app.NotificationStatus) error {
+func (v *Views) FillNotificationStatus(_ context.Context, ticket string, s app.NotificationStatus) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.Err != nil {
 		return v.Err
 	}
+	if v.tickets[ticket] != "notification "+string(s.ID) {
+		return nil
+	}
+	delete(v.tickets, ticket)
 	if v.entries == nil {
 		v.entries = map[notification.ID]app.NotificationStatus{}
 	}
@@ -46,4 +58,72 @@ func (v *Views) FillNotificationStatus(_ context.Context, s app.NotificationStat
 		v.entries[s.ID] = s
 	}
 	return nil
+}
+
+// RecipientNotifications implements app.Views.
+func (v *Views) RecipientNotifications(_ context.Context, recipient string) ([]app.NotificationStatus, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.Err != nil {
+		return nil, v.Err
+	}
+	list, ok := v.lists[recipient]
+	if !ok {
+		return nil, v.miss("recipient " + recipient)
+	}
+	return slices.Clone(list), nil
+}
+
+// FillRecipientNotifications implements app.Views.
+func (v *Views) FillRecipientNotifications(_ context.Context, recipient, ticket string, list []app.NotificationStatus) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.Err != nil {
+		return v.Err
+	}
+	if v.tickets[ticket] != "recipient "+recipient {
+		return nil
+	}
+	delete(v.tickets, ticket)
+	if v.lists == nil {
+		v.lists = map[string][]app.NotificationStatus{}
+	}
+	sortNewest(list)
+	v.lists[recipient] = slices.Clone(list)
+	return nil
+}
+
+// DeliveryCounters implements app.Views.
+func (v *Views) DeliveryCounters(_ context.Context, day time.Time) (app.DeliveryCounters, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.days[day.UTC().Format(time.DateOnly)], v.Err
+}
+
+// Count sets the counters of a day.
+func (v *Views) Count(day time.Time, c app.DeliveryCounters) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.days == nil {
+		v.days = map[string]app.DeliveryCounters{}
+	}
+	v.days[day.UTC().Format(time.DateOnly)] = c
+}
+
+// miss draws a ticket. The caller holds mu.
+func (v *Views) miss(of string) error {
+	if v.tickets == nil {
+		v.tickets = map[string]string{}
+	}
+	v.drawn++
+	ticket := strconv.Itoa(v.drawn)
+	v.tickets[ticket] = of
+	return &app.ViewMissError{Ticket: ticket}
+}
+
+// sortNewest puts the newest request first.
+func sortNewest(list []app.NotificationStatus) {
+	slices.SortFunc(list, func(a, b app.NotificationStatus) int {
+		return cmp.Or(b.RequestedAt.Compare(a.RequestedAt), cmp.Compare(b.ID, a.ID))
+	})
 }

@@ -42,10 +42,26 @@ func (n *Notification) Abandon(reason string, now time.Time) error {
 	return nil
 }
 
+// MarkRead notes that the recipient has read the notification. It is illegal
+// unless it was sent. Reading again changes nothing and raises no event.
+func (n *Notification) MarkRead(now time.Time) error {
+	if n.state.Status != StatusSent {
+		return n.illegal("mark read")
+	}
+	if n.state.ReadAt.IsZero() {
+		n.raise(Read{About: n.about(), At: n.at(now), Attempts: n.state.Attempts})
+	}
+	return nil
+}
+
 func (n *Notification) allow(act string) error {
 	if !n.state.Status.Final() {
 		return nil
 	}
+	return n.illegal(act)
+}
+
+func (n *Notification) illegal(act string) error {
 	return &domain.IllegalActError{
 		Aggregate: Aggregate, ID: string(n.state.ID), Act: act, State: string(n.state.Status),
 	}
@@ -85,6 +101,8 @@ func (n *Notification) apply(event domain.Event) {
 		s.Status, s.Attempts, s.Reason = StatusFailed, e.Attempts, e.Reason
 	case Abandoned:
 		s.Status, s.Attempts, s.Reason = StatusAbandoned, e.Attempts, e.Reason
+	case Read:
+		s.ReadAt = e.At
 	}
 	s.ChangedAt = event.OccurredAt()
 }

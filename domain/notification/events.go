@@ -47,6 +47,13 @@ type Abandoned struct {
 	Reason   string
 }
 
+// Read means that the recipient has read the notification, which was sent before.
+type Read struct {
+	About
+	At       time.Time
+	Attempts int // it took to send it
+}
+
 // EventName returns "Requested".
 func (Requested) EventName() string { return "Requested" }
 
@@ -58,6 +65,9 @@ func (Failed) EventName() string { return "Failed" }
 
 // EventName returns "Abandoned".
 func (Abandoned) EventName() string { return "Abandoned" }
+
+// EventName returns "Read".
+func (Read) EventName() string { return "Read" }
 
 // OccurredAt is the time of the request.
 func (e Requested) OccurredAt() time.Time { return e.RequestedAt }
@@ -71,6 +81,9 @@ func (e Failed) OccurredAt() time.Time { return e.At }
 // OccurredAt is when it was given up.
 func (e Abandoned) OccurredAt() time.Time { return e.At }
 
+// OccurredAt is when it was read.
+func (e Read) OccurredAt() time.Time { return e.At }
+
 // FromHistory folds events, oldest first, into the notification they tell of.
 // It refuses an empty history, one that does not begin with Requested, and
 // events of another aggregate.
@@ -81,7 +94,7 @@ func FromHistory(id ID, events []domain.Event) (*Notification, error) {
 			return nil, fmt.Errorf("history of notification %s: event %d is %s", id, i+1, e.EventName())
 		}
 		switch e.(type) {
-		case Requested, Sent, Failed, Abandoned:
+		case Requested, Sent, Failed, Abandoned, Read:
 			n.root.Replay(e, n.apply)
 		default:
 			return nil, fmt.Errorf("history of notification %s: event %d is a %T", id, i+1, e)

@@ -1,5 +1,6 @@
 // Package notification is the aggregate of one message to one recipient: it is
-// requested, then sent, or it fails once or more and is sent or abandoned.
+// requested, then sent, or it fails once or more and is sent or abandoned. What was
+// sent can be read.
 package notification
 
 import (
@@ -14,7 +15,8 @@ const Aggregate = "notification"
 // Status says how far a notification has come.
 type Status string
 
-// Sent and abandoned notifications never change again.
+// Nothing more is tried for sent and abandoned notifications; a sent one can
+// still be read.
 const (
 	StatusRequested Status = "requested"
 	StatusSent      Status = "sent"
@@ -22,7 +24,7 @@ const (
 	StatusAbandoned Status = "abandoned"
 )
 
-// Final reports that no act is allowed any more.
+// Final reports that there will be no further attempt to send.
 func (s Status) Final() bool { return s == StatusSent || s == StatusAbandoned }
 
 // Notification is the aggregate. Make one with Request, FromHistory or FromState.
@@ -44,6 +46,8 @@ type State struct {
 	// RequestedAt and ChangedAt are when the first and the latest event occurred.
 	RequestedAt time.Time
 	ChangedAt   time.Time
+	// ReadAt is when the recipient read it; zero before.
+	ReadAt time.Time
 }
 
 // Request makes a new notification. It refuses bad content with a

@@ -153,11 +153,13 @@ func TestFold_EqualsStateForRandomHistories(t *testing.T) {
 }
 
 func step(rng *rand.Rand, n *notification.Notification, at time.Time) {
-	switch rng.IntN(6) {
+	switch rng.IntN(7) {
 	case 0:
 		_ = n.MarkSent(at) // may be illegal: then nothing happens
 	case 1:
 		_ = n.Abandon(fmt.Sprintf("reason %d", rng.IntN(9)), at)
+	case 2:
+		_ = n.MarkRead(at)
 	default:
 		_ = n.MarkFailed(fmt.Sprintf("reason %d", rng.IntN(9)), at)
 	}

@@ -1,0 +1,85 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// batch is commands that go to Redis in one pipeline.
+type batch struct {
+	calls  []call
+	looks  []string // hashes to read after all calls
+	seen   []map[string]string
+	stored int // sum of the answers of the calls that count
+}
+
+// call is one call of a script.
+type call struct {
+	script *redis.Script
+	keys   []string
+	args   []any
+	counts bool
+}
+
+func (b *batch) add(script *redis.Script, counts bool, keys []string, args ...any) {
+	b.calls = append(b.calls, call{script, keys, args, counts})
+}
+
+// run sends the batch. The scripts' texts are sent only when Redis does not know
+// them (yet, or any more): then everything is sent again, which changes nothing.
+func (b *batch) run(ctx context.Context, rdb redis.Cmdable) error {
+	err := b.pipeline(ctx, rdb)
+	if !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return err
+	}
+	for _, script := range scripts {
+		if err := script.Load(ctx, rdb).Err(); err != nil {
+			return fmt.Errorf("load script: %w", err)
+		}
+	}
+	return b.pipeline(ctx, rdb)
+}
+
+func (b *batch) pipeline(ctx context.Context, rdb redis.Cmdable) error {
+	cmds := make([]*redis.Cmd, len(b.calls))
+	looks := make([]*redis.MapStringStringCmd, len(b.looks))
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, c := range b.calls {
+			cmds[i] = c.script.EvalSha(ctx, p, c.keys, c.args...)
+		}
+		for i, key := range b.looks {
+			looks[i] = p.HGetAll(ctx, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b.stored, b.seen = 0, nil
+	for i, c := range b.calls {
+		if n, err := cmds[i].Int(); err == nil && c.counts {
+			b.stored += n
+		}
+	}
+	for _, look := range looks {
+		b.seen = append(b.seen, look.Val())
+	}
+	return nil
+}
+
+var scripts = []*redis.Script{putStatus, fillStatus, putRecipient, fillRecipient, countDeliveries, markComplete}
+
+// one runs a single call, outside of a batch.
+func (v *Views) one(ctx context.Context, script *redis.Script, keys []string, args ...any) error {
+	var b batch
+	b.add(script, false, keys, args...)
+	return b.run(ctx, v.rdb)
+}
+
+// milliseconds is what is left until at, at least 0.
+func (v *Views) milliseconds(at time.Time) int64 {
+	return max(at.Sub(v.cfg.Now()).Milliseconds(), 0)
+}
