@@ -37,6 +37,12 @@ func (b *bell) out() bool {
 	return time.Now().Before(b.until)
 }
 
+func (b *bell) times() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked
+}
+
 // countingLog counts reads.
 type countingLog struct {
 	outbox.Log
@@ -78,9 +84,9 @@ func TestRelay_SleepsWhileTheDoorbellWorks(t *testing.T) {
 		log := &countingLog{Log: memory}
 		relay, stop := start(t, log, b, outbox.RelayConfig{Doorbell: bell})
 		time.Sleep(time.Minute)
-		asked := bell.asked
+		asked := bell.times()
 		require.LessOrEqual(t, log.during(time.Minute), 21, "about one read in three seconds")
-		require.LessOrEqual(t, bell.asked-asked, 5, "writers are asked seldom")
+		require.LessOrEqual(t, bell.times()-asked, 5, "writers are asked seldom")
 		for range 60 {
 			require.True(t, bell.out())
 			time.Sleep(time.Second)

@@ -17,8 +17,11 @@ type Hooks struct {
 	Leading func(epoch int64)
 	// Stopped: the leadership has ended; err is nil on a graceful stop.
 	Stopped func(epoch int64, err error)
-	// Waiting: another relay holds the lease. Called at each try.
+	// Waiting: another relay holds the lease, or is to take it. Called at each try.
 	Waiting func()
+	// HandingOver: this relay is about to step down, gracefully, because `to` has
+	// led at least two outboxes of the fleet fewer for a while.
+	HandingOver func(to Instance)
 	// Read: a read returned rows, or closed gaps.
 	Read func(ReadInfo)
 	// Delivered: every entry of a read has been acknowledged or parked.
@@ -28,6 +31,10 @@ type Hooks struct {
 	Acked func(entries []Entry, parked []Parked)
 	// Saved: the cursor was made durable.
 	Saved func(c Cursor, took time.Duration)
+	// Unsaved: a leadership broke off, and the saved cursor does not cover so many
+	// rows that were read. Those of them that the broker took, then or a little
+	// later, come again from the next leader: the bound on duplicates.
+	Unsaved func(rows int)
 	// Parked: a message was set aside.
 	Parked func(Parked)
 	// Retrying: something did not work, and the relay will try again.

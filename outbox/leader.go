@@ -42,6 +42,7 @@ const maintenance = time.Minute
 // It also returns for how long it led.
 func (r *Relay) lead(ctx context.Context, pub BatchPublisher) (led time.Duration, err error) {
 	session, err := r.log.Acquire(ctx, r.cfg.Name, r.owner, r.cfg.LeaseTTL)
+	r.seat.acquired(err)
 	if err != nil {
 		if ctx.Err() != nil {
 			return 0, nil
@@ -54,12 +55,15 @@ func (r *Relay) lead(ctx context.Context, pub BatchPublisher) (led time.Duration
 	for _, k := range session.Parked() {
 		l.parked[k] = true
 	}
-	r.note(func(s *Status) { *s = Status{Leading: true, Epoch: session.Epoch(), Read: began, Err: s.Err} })
+	r.note(func(s *Status) {
+		*s = Status{Leading: true, Epoch: session.Epoch(), Read: began, Err: s.Err, Instances: s.Instances}
+	})
 	if h := r.cfg.Hooks.Leading; h != nil {
 		h(session.Epoch())
 	}
 	err = l.run(ctx)
 	r.note(func(s *Status) { s.Leading, s.InFlight, s.Stalled = false, 0, time.Time{} })
+	r.seat.ended(ctx)
 	if h := r.cfg.Hooks.Stopped; h != nil {
 		h(session.Epoch(), err)
 	}
@@ -130,10 +134,14 @@ func (l *leadership) finish(ctx context.Context, err error) error {
 	defer cancel()
 	var saveErr error
 	var broken *sessionError
-	if !errors.As(err, &broken) && !errors.Is(err, ErrLeaseLost) {
+	lost := errors.As(err, &broken) || errors.Is(err, ErrLeaseLost)
+	if !lost {
 		if cp, ok := l.window.rest(); ok {
 			saveErr = l.session.Save(ctx, cp)
 		}
+	}
+	if n, h := l.window.inFlight(), l.r.cfg.Hooks.Unsaved; h != nil && n > 0 && (lost || saveErr != nil) {
+		h(n)
 	}
 	if releaseErr := l.session.Release(ctx); saveErr == nil && err == nil {
 		saveErr = releaseErr
@@ -148,7 +156,8 @@ func (l *leadership) finish(ctx context.Context, err error) error {
 // renewal has succeeded for so long that it may be: the time is taken before the
 // request, on the monotonic clock, which also runs while the process is frozen.
 //
-// reopen ends the leadership gracefully, to begin another one at once.
+// reopen ends the leadership gracefully, to begin another one at once, or to let
+// another instance of the fleet begin one.
 func (l *leadership) keepLease(ctx context.Context, reopen func()) {
 	ttl := l.r.cfg.LeaseTTL
 	ends := time.AfterFunc(ttl-ttl/10, func() { l.abort(ErrLeaseLost) }) // also while a renewal hangs
@@ -163,12 +172,12 @@ func (l *leadership) keepLease(ctx context.Context, reopen func()) {
 		}
 		began := time.Now()
 		limited, cancel := context.WithTimeout(ctx, ttl/2)
-		err := l.session.Renew(limited, ttl)
+		yield, err := l.r.seat.renew(limited, l.session, ttl)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, ErrReopen):
+		case errors.Is(err, ErrReopen), yield:
 			reopen()
 		case err != nil:
 			l.abort(&sessionError{fmt.Errorf("renew lease: %w", err)})

@@ -111,6 +111,7 @@ type Relay struct {
 	cfg   RelayConfig
 	owner string
 	wake  chan struct{}
+	seat  *seat // nil outside of a fleet
 
 	mu     sync.Mutex
 	status Status
@@ -130,15 +131,16 @@ func NewRelay(log Log, pub message.Publisher, cfg RelayConfig) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox relay: %w", err)
 	}
+	return &Relay{log: log, pub: pub, cfg: cfg, owner: thisInstance(), wake: make(chan struct{}, 1)}, nil
+}
+
+// thisInstance makes a name that no other relay or fleet has had.
+func thisInstance() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	return &Relay{
-		log: log, pub: pub, cfg: cfg,
-		owner: fmt.Sprintf("%s:%d:%s", host, os.Getpid(), uuid.NewString()[:8]),
-		wake:  make(chan struct{}, 1),
-	}, nil
+	return fmt.Sprintf("%s:%d:%s", host, os.Getpid(), uuid.NewString()[:8])
 }
 
 // Wake makes the relay read now instead of at its next poll. It never blocks,
@@ -155,6 +157,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	retry := backoff{max: r.cfg.RetryMax}
 	safe := false // the log has passed its guard once: from then on, only time can tell
 	for ctx.Err() == nil {
+		r.seat.await(ctx)
 		led, err := r.lead(ctx, pub)
 		if errors.Is(err, ErrUnsafeLog) && !safe && led == 0 {
 			return err

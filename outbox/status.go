@@ -13,6 +13,7 @@ type Status struct {
 	Delivered time.Time // when the broker last acknowledged a whole batch
 	Stalled   time.Time // since when messages wait for the broker without any acknowledgement; zero if none do
 	Err       error     // the last error, nil once messages move again
+	Instances int       // of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet
 }
 
 // Status returns the relay's present state.

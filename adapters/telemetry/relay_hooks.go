@@ -17,19 +17,23 @@ func (m *RelayMetrics) Hooks(next outbox.Hooks) outbox.Hooks {
 			m.saveDuration.Observe(took.Seconds())
 			m.gapAges.saw(c.Gaps, time.Now())
 		},
-		Parked:   func(outbox.Parked) { m.parked.Inc() },
-		Retrying: func(err error, _ time.Duration) { m.errors.WithLabelValues(errorKind(err)).Inc() },
+		Parked:      func(outbox.Parked) { m.parked.Inc() },
+		HandingOver: func(outbox.Instance) { m.handedOver.Inc() },
+		Unsaved:     func(rows int) { m.unsaved.Add(float64(rows)) },
+		Retrying:    func(err error, _ time.Duration) { m.errors.WithLabelValues(errorKind(err)).Inc() },
 	}
 	return outbox.Hooks{
-		Leading:   then(own.Leading, next.Leading),
-		Stopped:   next.Stopped,
-		Waiting:   next.Waiting,
-		Read:      then(own.Read, next.Read),
-		Acked:     then2(own.Acked, next.Acked),
-		Delivered: then2(own.Delivered, next.Delivered),
-		Saved:     then2(own.Saved, next.Saved),
-		Parked:    then(own.Parked, next.Parked),
-		Retrying:  then2(own.Retrying, next.Retrying),
+		Leading:     then(own.Leading, next.Leading),
+		Stopped:     next.Stopped,
+		Waiting:     next.Waiting,
+		HandingOver: then(own.HandingOver, next.HandingOver),
+		Read:        then(own.Read, next.Read),
+		Acked:       then2(own.Acked, next.Acked),
+		Delivered:   then2(own.Delivered, next.Delivered),
+		Saved:       then2(own.Saved, next.Saved),
+		Unsaved:     then(own.Unsaved, next.Unsaved),
+		Parked:      then(own.Parked, next.Parked),
+		Retrying:    then2(own.Retrying, next.Retrying),
 	}
 }
 

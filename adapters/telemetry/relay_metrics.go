@@ -17,7 +17,7 @@ import (
 type RelayMetrics struct {
 	topics *topicMetrics
 
-	parked, payload                            prometheus.Counter
+	parked, payload, handedOver, unsaved       prometheus.Counter
 	errors, reads                              *prometheus.CounterVec
 	batch, readTime, publishTime, saveDuration prometheus.Histogram
 
@@ -49,6 +49,10 @@ func NewRelayMetrics(reg prometheus.Registerer, relay string) (*RelayMetrics, er
 		topics: newTopicMetrics(),
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "relay_messages_parked_total", Help: "Messages set aside because the broker will never take them, or behind such a one of their key."}),
+		handedOver: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "relay_handovers_total", Help: "Times that this process stepped down in favour of another of its fleet that led fewer outboxes."}),
+		unsaved: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "relay_messages_unsaved_total", Help: "Messages read and not covered by the saved cursor when a lead broke off: no more than these came twice for it."}),
 		payload: prometheus.NewCounter(prometheus.CounterOpts{Name: "relay_payload_bytes_total", Help: "Payload of the messages read."}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "relay_errors_total", Help: "Errors after which the relay tried again, by what did not work."}, []string{"kind"}),
@@ -80,7 +84,7 @@ func timing(name, help string) prometheus.Histogram {
 func (m *RelayMetrics) register(reg prometheus.Registerer) error {
 	var done []prometheus.Collector
 	for _, c := range []prometheus.Collector{
-		m.topics.published, m.topics.latency, m.parked, m.payload, m.errors, m.reads,
+		m.topics.published, m.topics.latency, m.parked, m.handedOver, m.unsaved, m.payload, m.errors, m.reads,
 		m.batch, m.readTime, m.publishTime, m.saveDuration, stateCollector{m},
 	} {
 		if err := reg.Register(c); err != nil {

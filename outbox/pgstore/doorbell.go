@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ type Doorbell struct {
 	dsn   string
 	db    *sql.DB
 	relay string
+	home  string // the schema that rings for this outbox name; empty until it is known
 	works atomic.Bool
 	test  atomic.Int64 // number of the last self-test
 	heard atomic.Int64 // number of the last one that arrived
@@ -81,10 +83,10 @@ func (d *Doorbell) Run(ctx context.Context, wake func()) error {
 			if n == nil { // reconnected
 				try()
 				wake()
-			} else if n.Extra == "" {
-				wake()
-			} else {
+			} else if schema, ring := strings.CutPrefix(n.Extra, "@"); !ring && schema != "" {
 				d.hear(n.Extra)
+			} else if schema == d.home || schema == "" || d.home == "" {
+				wake()
 			}
 		case <-tick.C:
 			try()
@@ -96,6 +98,9 @@ func (d *Doorbell) Run(ctx context.Context, wake func()) error {
 
 // check sends a notification to itself.
 func (d *Doorbell) check(ctx context.Context) {
+	if d.home == "" {
+		_ = d.db.QueryRowContext(ctx, schemaSQL).Scan(&d.home) // until it succeeds, every ring counts
+	}
 	n := d.test.Add(1)
 	_, _ = d.db.ExecContext(ctx, notifySQL, channel, d.relay+" "+strconv.FormatInt(n, 10)) // not heard if it fails
 }

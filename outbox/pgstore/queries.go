@@ -1,5 +1,7 @@
 package pgstore
 
+import "fmt"
+
 // All SQL of the outbox, fixed texts with parameters. Tables are found through
 // the search_path, so that one database can hold several outboxes.
 
@@ -254,3 +256,45 @@ const (
 	impatientSQL = `SET lock_timeout = '50ms'; `
 	patientSQL   = `; RESET lock_timeout`
 )
+
+// A fleet's roster: what is on it beside the instance that asks.
+const (
+	rollSQL = `
+ (SELECT coalesce(array_agg(instance), '{}') AS instances, coalesce(array_agg(leads), '{}') AS leads
+    FROM outbox_roster WHERE relay = $1 AND instance <> %s AND until > clock_timestamp()) AS o`
+	enterSQL = `
+ INSERT INTO outbox_roster (relay, instance, leads, until) %s
+ ON CONFLICT (relay, instance) DO UPDATE SET leads = excluded.leads, until = excluded.until`
+)
+
+// $1 relay, $2 instance, $3 how many it leads, $4 ms. It also sweeps out those
+// that have long been gone.
+var announceSQL = `
+WITH gone AS (
+ DELETE FROM outbox_roster WHERE until < clock_timestamp() - interval '1 minute' AND NOT (relay = $1 AND instance = $2)),
+here AS (` + fmt.Sprintf(enterSQL, `VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond')`) + `)
+SELECT CASE WHEN c.lease_until > clock_timestamp() THEN c.owner ELSE '' END,
+       CASE WHEN c.lease_until > clock_timestamp() THEN ceil(extract(epoch FROM c.lease_until - clock_timestamp()) * 1000)::bigint ELSE 0 END,
+       o.instances, o.leads
+  FROM ` + fmt.Sprintf(rollSQL, "$2") + ` LEFT JOIN outbox_cursor c ON c.relay = $1`
+
+// As renewSQL, with $4 instance and $5 how many it leads.
+var renewPresentSQL = `
+WITH lease AS (
+ UPDATE outbox_cursor SET lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+  WHERE relay = $1 AND epoch = $2
+ RETURNING owner),
+here AS (` + fmt.Sprintf(enterSQL, `SELECT $1, $4, $5, clock_timestamp() + $3 * interval '1 millisecond' FROM lease`) + `)
+SELECT (SELECT last_value FROM outbox_position_seq),
+       EXISTS (SELECT FROM outbox_parked WHERE relay = $1 AND state IN ('redrive', 'skip', 'discard')),
+       lease.owner, $3::bigint, o.instances, o.leads
+  FROM lease, ` + fmt.Sprintf(rollSQL, "$4")
+
+const leaveSQL = `DELETE FROM outbox_roster WHERE relay = $1 AND instance = $2`
+
+// Rings for the relays of this outbox, whether or not one sleeps.
+const callSQL = `
+SELECT pg_notify('outbox_doorbell', '@' || n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'outbox'::regclass`
+
+// The schema that a ring for this outbox names.
+const schemaSQL = `SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'outbox'::regclass`

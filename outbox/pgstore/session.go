@@ -36,6 +36,7 @@ type session struct {
 	save        *sql.Stmt
 	park        *sql.Stmt
 	renew       *sql.Stmt
+	present     *sql.Stmt // made when first used
 }
 
 var _ outbox.Maintainer = (*session)(nil)
@@ -203,13 +204,7 @@ func (s *session) Renew(ctx context.Context, ttl time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if last < high {
-		return &outbox.UnsafeError{Problems: []string{behindProblem(last, high)}}
-	}
-	if decided {
-		return outbox.ErrReopen
-	}
-	return nil
+	return renewed(last, high, decided)
 }
 
 // Maintain implements outbox.Maintainer: it makes partitions ahead of need and
@@ -250,7 +245,7 @@ func (s *session) free(ctx context.Context) error {
 // close gives up the connections. The reader's is discarded, not pooled: it
 // carries settings that other users of the pool must not inherit.
 func (s *session) close() {
-	for _, stmt := range []*sql.Stmt{s.save, s.park, s.renew} {
+	for _, stmt := range []*sql.Stmt{s.save, s.park, s.renew, s.present} {
 		if stmt != nil { // the pool would keep it with the connection
 			stmt.Close()
 		}

@@ -42,6 +42,7 @@ func Exercise(t *testing.T, open func(t *testing.T) Subject) {
 		"an old epoch can change nothing":                   fencing,
 		"parked messages survive, and their keys are known": parking,
 		"relays of different names are independent":         names,
+		"instances of fleets find each other on the roster": roster,
 		"random transactions are delivered once, in order":  random,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -23,6 +23,7 @@ type MemoryLog struct {
 	entries []outbox.Entry // committed, by position
 	open    map[int64]bool // positions of transactions that still run
 	relays  map[string]*memoryRelay
+	roster  map[string]map[string]memoryInstance // by relay and instance
 }
 
 // memoryRelay is a relay's cursor and lease.
@@ -42,7 +43,7 @@ func NewMemoryLog(now func() time.Time) *MemoryLog {
 	if now == nil {
 		now = time.Now
 	}
-	return &MemoryLog{now: now, open: map[int64]bool{}, relays: map[string]*memoryRelay{}}
+	return &MemoryLog{now: now, open: map[int64]bool{}, relays: map[string]*memoryRelay{}, roster: map[string]map[string]memoryInstance{}}
 }
 
 // MemoryTx is a transaction of a MemoryLog.
@@ -110,7 +111,7 @@ func (l *MemoryLog) Acquire(_ context.Context, relay, owner string, ttl time.Dur
 		return nil, outbox.ErrLeaseHeld
 	}
 	r.epoch, r.owner, r.until = r.epoch+1, owner, now.Add(ttl)
-	return &memorySession{log: l, relay: r, epoch: r.epoch, cursor: r.cursor, parked: r.keys()}, nil
+	return &memorySession{log: l, name: relay, relay: r, epoch: r.epoch, cursor: r.cursor, parked: r.keys()}, nil
 }
 
 // Cursor returns the saved cursor of a relay.

@@ -12,6 +12,7 @@ import (
 // memorySession is one leadership over a MemoryLog.
 type memorySession struct {
 	log    *MemoryLog
+	name   string
 	relay  *memoryRelay
 	epoch  int64
 	cursor outbox.Cursor // what holds when everything read is delivered
