@@ -22,7 +22,8 @@ const (
 
 const usage = `notifier [flags]
 
-Flags win over the environment. Servers that do not answer are waited for; a
+Flags win over the environment; the token for the gateway is taken from the
+environment alone [GATEWAY_TOKEN]. Servers that do not answer are waited for; a
 wrong configuration ends the program with code 2, all of it reported at once.
 
 `
@@ -56,16 +57,20 @@ func report(w io.Writer, err error) {
 // stop at the first unknown flag.
 func parse(args []string, getenv func(string) string, stderr io.Writer) (service.Config, error) {
 	var cfg service.Config
+	cfg.Sending.Token = getenv("GATEWAY_TOKEN") // no flag: the command lines of processes are for all to see
 	var brokers, format, level string
 	fs := flag.NewFlagSet("notifier", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&cfg.DatabaseURL, "postgres", getenv("DATABASE_URL"), "Postgres address [DATABASE_URL]")
 	fs.StringVar(&brokers, "kafka", getenv("KAFKA_BROKERS"), "Kafka bootstrap addresses, separated by commas [KAFKA_BROKERS]")
 	fs.StringVar(&cfg.RedisURL, "redis", getenv("REDIS_URL"), "Redis address [REDIS_URL]")
+	fs.StringVar(&cfg.Sending.Gateway, "gateway", getenv("GATEWAY_URL"), "address of the gateway that delivers notifications; without one nothing is sent [GATEWAY_URL]")
 	fs.StringVar(&cfg.Addr, "addr", getenv("NOTIFIER_ADDR"), "where the HTTP API listens, by default :8080 [NOTIFIER_ADDR]")
 	fs.BoolVar(&cfg.Migrate, "migrate", false, "apply pending migrations at start")
 	fs.IntVar(&cfg.Partitions, "partitions", 0, "partitions of the topic if it is missing, by default 6; -1 makes none")
 	fs.StringVar(&cfg.Relay, "relay-name", "", "name of the relay, by default relay")
+	fs.StringVar(&cfg.Repository, "repository", "", "repositories to write through: sql, the default, or orm")
+	fs.DurationVar(&cfg.SessionLife, "session-life", 0, "how long a login is good for, by default 12h")
 	fs.StringVar(&format, "log-format", "text", "text or json")
 	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 

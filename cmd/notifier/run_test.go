@@ -11,10 +11,10 @@ func TestRun_ReportsAllMistakesAtOnce(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	env := map[string]string{"REDIS_URL": "redis://localhost:6379/0"}
-	code := Run(t.Context(), []string{"--frobnicate", "--log-level", "loud", "--addr", "nowhere", "extra"},
+	code := Run(t.Context(), []string{"--frobnicate", "--log-level", "loud", "--addr", "nowhere", "--repository", "gorm", "extra"},
 		func(name string) string { return env[name] }, &stderr)
 	require.Equal(t, 2, code)
-	for _, part := range []string{"frobnicate", `"loud"`, "addr:", `"extra"`, "postgres:", "kafka:", "--help"} {
+	for _, part := range []string{"frobnicate", `"loud"`, "addr:", `"extra"`, "postgres:", "kafka:", "repository:", "--help"} {
 		require.Contains(t, stderr.String(), part)
 	}
 	require.NotContains(t, stderr.String(), "redis:")

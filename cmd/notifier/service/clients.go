@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/views"
 	"github.com/millrace-go/millrace/outbox/pgstore"
@@ -22,14 +23,15 @@ func (s *service) buildClients() (err error) {
 	s.db.SetMaxOpenConns(maxConns)
 	s.db.SetMaxIdleConns(maxConns)
 	s.db.SetConnMaxIdleTime(time.Minute)
-	if s.store, err = pgstore.New(s.db, pgstore.Config{}); err != nil {
+	if s.store, err = pgstore.New(s.db, pgstore.Config{Retention: pgstore.Forever}); err != nil { // a job drops what is delivered
 		return err
 	}
 	opt, err := redis.ParseURL(s.cfg.RedisURL)
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	impatient(opt)
+	cache.Harden(opt) // a slow Redis must not slow the readers down: they have Postgres
+	opt.PoolSize = 64
 	s.redis = redis.NewClient(opt)
 	if s.views, err = views.New(s.redis, views.Config{}); err != nil {
 		return err
@@ -43,16 +45,4 @@ func (s *service) buildClients() (err error) {
 	}
 	s.admin, err = kafka.NewAdmin(brokers)
 	return err
-}
-
-// impatient keeps a slow Redis from slowing the readers down: they have Postgres.
-func impatient(opt *redis.Options) {
-	opt.ContextTimeoutEnabled = true
-	opt.DialTimeout = 200 * time.Millisecond
-	opt.ReadTimeout = 100 * time.Millisecond
-	opt.WriteTimeout = 100 * time.Millisecond
-	opt.PoolTimeout = 100 * time.Millisecond
-	opt.MaxRetries = -1
-	opt.DialerRetries = 1
-	opt.PoolSize = 64
 }

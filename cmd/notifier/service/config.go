@@ -1,6 +1,7 @@
 // Package service wires the reference service: use cases over Postgres with an
-// outbox, a relay in the same process, a consumer group that keeps the Redis
-// views, and the HTTP API. Commands and end-to-end tests start it with Run.
+// outbox, a relay in the same process, consumer groups that send notifications,
+// keep the Redis views and write an audit, jobs, and the HTTP API. Commands and
+// end-to-end tests start it with Run.
 package service
 
 import (
@@ -35,6 +36,9 @@ type Config struct {
 	// Topic is created with its dead letters if it is missing, and carries the
 	// events. Default notification.v1.
 	Topic string
+	// AccountTopic is the same for the events of accounts and sessions. Default
+	// account.v1.
+	AccountTopic string
 	// Partitions of a topic that is made. Default 6; -1 makes none and takes the
 	// topic as it is.
 	Partitions int
@@ -43,6 +47,18 @@ type Config struct {
 	Relay string
 	// Group is the consumer group of the views. Default "views".
 	Group string
+	// AuditGroup is the consumer group that writes every event down. Default "audit".
+	AuditGroup string
+	// Sending says how notifications are sent.
+	Sending Sending
+	// SessionGroup is the consumer group that tells Redis of revoked sessions.
+	// Default "sessions".
+	SessionGroup string
+	// SessionLife is how long a login is good for. Default 12 h.
+	SessionLife time.Duration
+	// Repository says whose repositories the service writes through: "sql" or
+	// "orm". They agree on everything. Default "sql".
+	Repository string
 	// DrainTimeout bounds each step of a graceful stop. Default 10 s.
 	DrainTimeout time.Duration
 	// Logger takes what an operator should know. Default: discarded.
@@ -54,9 +70,14 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	def(&c.Addr, ":8080")
 	def(&c.Topic, codec.TopicNotification)
+	def(&c.AccountTopic, codec.TopicAccount)
 	def(&c.Partitions, 6)
 	def(&c.Relay, "relay")
 	def(&c.Group, "views")
+	def(&c.SessionGroup, "sessions")
+	c.sendingDefaults()
+	def(&c.SessionLife, 12*time.Hour)
+	def(&c.Repository, repositorySQL)
 	def(&c.DrainTimeout, 10*time.Second)
 	def(&c.Logger, slog.New(slog.DiscardHandler))
 	if c.Listening == nil {
@@ -75,7 +96,7 @@ func def[T comparable](field *T, value T) {
 // Validate names everything that is wrong, without asking any server.
 func (c Config) Validate() error {
 	c = c.withDefaults()
-	errs := []error{c.validatePostgres(), c.validateRedis()}
+	errs := []error{c.validatePostgres(), c.validateRedis(), c.validateAccess(), c.validateSending()}
 	if len(c.Brokers) == 0 {
 		errs = append(errs, errors.New("kafka: no address given, such as localhost:9092"))
 	} else if err := (kafka.Config{Brokers: c.Brokers}).Validate(); err != nil {
@@ -86,6 +107,9 @@ func (c Config) Validate() error {
 	}
 	if c.Partitions < -1 || c.Partitions > 10_000 {
 		errs = append(errs, fmt.Errorf("partitions: must be 1 to 10000, or -1 to make no topic, is %d", c.Partitions))
+	}
+	if c.SessionLife < time.Second {
+		errs = append(errs, fmt.Errorf("session life: must be at least 1s, is %s", c.SessionLife))
 	}
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("drain timeout: must be positive, is %s", c.DrainTimeout))

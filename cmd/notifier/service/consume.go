@@ -15,9 +15,9 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// buildConsuming wires the handler of the views. A Redis that is away says
-// nothing about the message, so it is waited for however long it takes; only
-// what cannot be decoded, and a key that somebody else uses, is a dead letter.
+// buildConsuming wires the consumer groups. A server that is away says nothing
+// about a message, so it is waited for however long it takes; only what cannot be
+// decoded, and a key in Redis that somebody else uses, is a dead letter.
 func (s *service) buildConsuming() (err error) {
 	s.router, err = consumer.New(consumer.Config{
 		DeadLetters:  s.dead,
@@ -30,29 +30,62 @@ func (s *service) buildConsuming() (err error) {
 	if err != nil {
 		return err
 	}
-	sub, err := kafka.NewSubscriber(kafka.Config{Brokers: s.cfg.Brokers, ClientID: "notifier"}, kafka.SubscriberConfig{
-		Group: s.cfg.Group, Concurrency: 32, DrainTimeout: s.cfg.DrainTimeout,
-		Hooks: kafka.SubscriberHooks{Error: func(topic string, err error) {
-			s.log.Warn("consumer tries again", "topic", topic, "kafka", s.cfg.kafkaAddr(), "error", err)
-		}},
-	})
+	for _, group := range []func() error{s.consumeViews, s.consumeSending, s.consumeAudit, s.consumeAccounts} {
+		if err := group(); err != nil {
+			return err
+		}
+	}
+	return s.router.Validate()
+}
+
+// consumeViews wires the group that keeps the views in Redis, a batch at a time.
+func (s *service) consumeViews() error {
+	sub, err := s.subscriber(s.cfg.Group)
 	if err != nil {
 		return err
 	}
-	s.router.Handle("views", s.cfg.Topic, sub, consumer.Typed(s.decode, s.project), consumer.WithGroup(s.cfg.Group))
-	return s.router.Validate()
+	s.router.HandleBatch("views", s.cfg.Topic, sub, s.project, consumer.WithGroup(s.cfg.Group))
+	return nil
+}
+
+func (s *service) subscriber(group string, tune ...func(*kafka.SubscriberConfig)) (*kafka.Subscriber, error) {
+	cfg := kafka.SubscriberConfig{
+		Group: group, Concurrency: 32, DrainTimeout: s.cfg.DrainTimeout,
+		Hooks: kafka.SubscriberHooks{Error: func(topic string, err error) {
+			s.log.Warn("consumer tries again", "group", group, "topic", topic, "kafka", s.cfg.kafkaAddr(), "error", err)
+		}},
+	}
+	for _, t := range tune {
+		t(&cfg)
+	}
+	return kafka.NewSubscriber(kafka.Config{Brokers: s.cfg.Brokers, ClientID: "notifier"}, cfg)
 }
 
 func (s *service) decode(m *message.Message) (domain.Recorded, error) {
 	return s.codec.Decode(m.Metadata, m.Payload)
 }
 
-func (s *service) project(ctx context.Context, r domain.Recorded) error {
-	_, err := s.views.Apply(ctx, r)
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return consumer.Fatal(err)
+// project applies a batch in one pipeline. What cannot be decoded does not hold up
+// the others: versions order them, whoever comes first.
+func (s *service) project(b *outbox.MessageBatch) error {
+	failed := map[int]error{}
+	events := make([]domain.Recorded, 0, len(b.Messages))
+	decode := consumer.Typed(s.decode, func(_ context.Context, r domain.Recorded) error { events = append(events, r); return nil })
+	for i, m := range b.Messages {
+		if err := decode(m); err != nil {
+			failed[i] = err
+		}
 	}
-	return err
+	_, err := s.views.Apply(b.Context(), events...)
+	switch {
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return consumer.Fatal(err)
+	case err != nil:
+		return err
+	case len(failed) > 0:
+		return &consumer.BatchError{Failed: failed}
+	}
+	return nil
 }
 
 func (s *service) consumerHooks() consumer.Hooks {

@@ -104,7 +104,9 @@ func (s *service) ensureTopic(ctx context.Context) error {
 	if s.cfg.Partitions < 0 {
 		return nil
 	}
-	err := s.admin.EnsureTopics(ctx, kafka.Topic{Name: s.cfg.Topic, Partitions: int32(s.cfg.Partitions)}) //nolint:gosec // validated: at most 10000
+	partitions := int32(s.cfg.Partitions) //nolint:gosec // validated: at most 10000
+	err := s.admin.EnsureTopics(ctx, kafka.Topic{Name: s.cfg.Topic, Partitions: partitions},
+		kafka.Topic{Name: s.cfg.AccountTopic, Partitions: partitions})
 	switch {
 	case errors.Is(err, kafka.ErrTopicDiffers):
 		return final{err}

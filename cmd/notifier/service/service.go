@@ -14,11 +14,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/codec"
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/inbox"
+	"github.com/millrace-go/millrace/adapters/gateway"
 	"github.com/millrace-go/millrace/adapters/httpapi"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/postgres"
+	"github.com/millrace-go/millrace/adapters/schedule"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/adapters/views"
 	"github.com/millrace-go/millrace/app"
@@ -38,14 +42,24 @@ type service struct {
 	dead    *kafka.Publisher // what dead letters are published through
 	admin   *kafka.Admin
 
-	codec  *codec.Codec
-	views  *views.Views
-	relay  *outbox.Relay
-	bell   *pgstore.Doorbell
-	ringer *pgstore.Ringer
-	router *consumer.Router
-	app    *app.App
-	api    *httpapi.API
+	cache    *cache.Store
+	sessions *views.Sessions
+
+	codec     *codec.Codec
+	views     *views.Views
+	gateway   *gateway.Gateway // nil if there is none
+	sender    *app.Sender      // nil without a gateway
+	inboxes   []*inbox.Inbox
+	scheduler *schedule.Scheduler
+	relay     *outbox.Relay
+	bell      *pgstore.Doorbell
+	ringer    *pgstore.Ringer
+	router    *consumer.Router
+	uow       *postgres.UnitOfWork
+	app       *app.App
+	access    *app.Access
+	reports   *app.Reports
+	api       *httpapi.API
 
 	waiting atomic.Pointer[error] // why the work has not begun
 	stopped atomic.Bool           // the stop has begun
@@ -135,6 +149,11 @@ func (s *service) work(ctx, work context.Context) error {
 	g.Go(func() error { return s.router.Run(work) })
 	g.Go(func() error { return s.listen(work) })
 	g.Go(func() error { return s.ringer.Run(work) })
+	g.Go(func() error { return s.cache.Run(work) })
+	g.Go(func() error { return s.scheduler.Run(work) })
+	for _, i := range s.inboxes {
+		g.Go(func() error { return i.Run(work) })
+	}
 	return g.Wait()
 }
 
@@ -167,15 +186,17 @@ func build(cfg Config) (*service, error) {
 	starting := errors.New("starting")
 	s.waiting.Store(&starting)
 	tracer := telemetry.Tracer{}
-	s.codec = codec.New(codec.Config{Traceparent: tracer.Traceparent, Topic: func(string) string { return cfg.Topic }})
-	for _, step := range []func() error{s.buildClients, s.buildWriting, s.buildConsuming} {
+	s.codec = codec.New(codec.Config{Traceparent: tracer.Traceparent, Topic: cfg.topic})
+	for _, step := range []func() error{s.buildClients, s.buildWriting, s.buildAccess, s.buildSending, s.buildJobs, s.buildConsuming} {
 		if err := step(); err != nil {
 			s.close()
 			return nil, err
 		}
 	}
 	var err error
-	s.api, err = httpapi.New(s.app, httpapi.Config{Ready: s.ready, Trace: telemetry.HTTP, Logger: s.log})
+	s.api, err = httpapi.New(s.app, httpapi.Config{
+		Ready: s.ready, Trace: telemetry.HTTP, Logger: s.log, Access: s.access, Reports: s.reports,
+	})
 	if err != nil {
 		s.close()
 		return nil, err
@@ -196,13 +217,13 @@ func (s *service) buildWriting() (err error) {
 	if err != nil {
 		return err
 	}
-	uow, err := postgres.NewUnitOfWork(s.db, writer, s.codec, postgres.Config{})
-	if err != nil {
+	if s.uow, err = postgres.NewUnitOfWork(s.db, writer, s.codec, s.repositories()); err != nil {
 		return err
 	}
-	s.app, err = app.New(uow, postgres.NewReader(s.db), s.views, app.Config{
+	s.app, err = app.New(s.uow, postgres.NewReader(s.db), s.views, app.Config{
+		Retry: s.cfg.Sending.Retry, Tracer: telemetry.Tracer{},
 		ViewFailed: func(ctx context.Context, err error) {
-			s.log.WarnContext(ctx, "view not reached, answered from postgres", "error", err)
+			s.log.WarnContext(ctx, "view not reached", "error", err)
 		},
 	})
 	return err
@@ -217,6 +238,12 @@ func (s *service) close() {
 	}
 	if s.admin != nil {
 		s.logClose("kafka admin", s.admin.Close())
+	}
+	if s.cache != nil {
+		s.logClose("cache", s.cache.Close())
+	}
+	if s.gateway != nil {
+		s.logClose("gateway", s.gateway.Close())
 	}
 	if s.redis != nil {
 		s.logClose("redis", s.redis.Close())

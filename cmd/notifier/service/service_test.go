@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +21,12 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childConfig); text != "" {
+		runChild(text)
+	}
+	harness.Main(m)
+}
 
 const (
 	within = 30 * time.Second
@@ -39,7 +46,9 @@ func newWorld(t *testing.T) *world {
 	opt := w.redis.Options()
 	w.cfg = service.Config{
 		DatabaseURL: w.db.DSN, Brokers: harness.Brokers(t), RedisURL: fmt.Sprintf("redis://%s/%d", opt.Addr, opt.DB),
-		Addr: "127.0.0.1:0", Topic: harness.Topic(t, 3), Partitions: 3, Group: harness.Group(t),
+		Addr: "127.0.0.1:0", Topic: harness.Topic(t, 3), AccountTopic: harness.Topic(t, 3), Partitions: 3,
+		Group: harness.Group(t), SessionGroup: harness.Group(t), AuditGroup: harness.Group(t),
+		Sending: service.Sending{Group: harness.Group(t), ProbeEvery: 200 * time.Millisecond},
 	}
 	return w
 }
@@ -123,9 +132,12 @@ func (r *running) request(t *testing.T) string {
 
 func (w *world) awaitView(t *testing.T, path string, version int, status string) {
 	t.Helper()
-	key := "view:notification:" + strings.TrimPrefix(path, "/v1/notifications/")
 	harness.Await(t, within, "the view is written", func(ctx context.Context) error {
-		raw, err := w.redis.Get(ctx, key).Result()
+		generation, err := w.redis.HGet(ctx, "view:notification:generation", "live").Result()
+		if err != nil {
+			return err
+		}
+		raw, err := w.redis.Get(ctx, "view:notification:"+generation+":{"+strings.TrimPrefix(path, "/v1/notifications/")+"}").Result()
 		if err != nil {
 			return err
 		}
@@ -172,10 +184,16 @@ func TestRun_PutsWhatItCannotReadAmongTheDeadLetters(t *testing.T) {
 	s := start(t, w.cfg)
 	s.awaitReady(t)
 	w.awaitView(t, s.request(t), 1, "requested")
-	harness.Await(t, within, "the dead letter is there", func(context.Context) error {
-		dead := harness.ReadTopic(t, w.cfg.Brokers, w.cfg.Topic+".dlt")
-		if len(dead) != 1 || string(dead[0].Value) != "not JSON" || string(dead[0].Key) != "ada" {
-			return fmt.Errorf("%+v", dead)
+	harness.Await(t, within, "each group has a dead letter", func(context.Context) error {
+		groups := map[string]bool{}
+		for _, dead := range harness.ReadTopic(t, w.cfg.Brokers, w.cfg.Topic+".dlt") {
+			if string(dead.Value) != "not JSON" || string(dead.Key) != "ada" {
+				return fmt.Errorf("%s: %s", dead.Key, dead.Value)
+			}
+			groups[dead.Header("dlt-target-group")] = true
+		}
+		if !maps.Equal(groups, map[string]bool{w.cfg.Group: true, w.cfg.AuditGroup: true}) {
+			return fmt.Errorf("of groups %v", groups)
 		}
 		return nil
 	})
