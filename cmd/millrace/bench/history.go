@@ -97,6 +97,10 @@ func History(ctx context.Context, cfg HistoryConfig, line *progress.Line) (*Hist
 	if err := b.fillHistory(ctx); err != nil {
 		return nil, fmt.Errorf("fill: %w", err)
 	}
+	// What has just started is slow: the broker's code is not compiled yet.
+	if _, err := b.timeDelay(ctx, b.yards[nameShort]); err != nil {
+		return nil, fmt.Errorf("warm-up: %w", err)
+	}
 	for round := range cfg.Rounds {
 		if err := b.round(ctx, round); err != nil {
 			return nil, fmt.Errorf("round %d: %w", round+1, err)
@@ -173,14 +177,18 @@ func (b *historyBench) delay(ctx context.Context, name string, y *yard) error {
 	if err := b.checkpoint(ctx); err != nil {
 		return err
 	}
-	v := variant{topic: y.topic, start: func(ctx context.Context) (*carrier, error) { return b.startRelay(ctx, y, inProcess) }}
-	t, err := b.timeLatency(ctx, y, v, pace{rate: b.cfg.Rate, length: b.cfg.For, writers: historyWriters}, nil)
+	t, err := b.timeDelay(ctx, y)
 	if err != nil {
 		return err
 	}
 	r.add(t)
 	b.line.Say("%-10s log  %s", name, t)
 	return nil
+}
+
+func (b *historyBench) timeDelay(ctx context.Context, y *yard) (*trial, error) {
+	v := variant{topic: y.topic, start: func(ctx context.Context) (*carrier, error) { return b.startRelay(ctx, y, inProcess) }}
+	return b.timeLatency(ctx, y, v, pace{rate: b.cfg.Rate, length: b.cfg.For, writers: historyWriters}, nil)
 }
 
 // drain lets a backlog appear before a relay that runs already, several times,

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) bench() *cobra.Command {
-	return group("bench", "Measure beside the rivals, on real servers", a.benchDrain(), a.benchLatency(), a.benchWrite(), a.benchIdle(), a.benchHistory())
+	return group("bench", "Measure beside the rivals, on real servers", a.benchDrain(), a.benchLatency(), a.benchWrite(), a.benchIdle(), a.benchHistory(), a.benchLocks(), a.benchConsume(), a.benchCache())
 }
 
 func (a *app) benchDrain() *cobra.Command {

@@ -93,7 +93,7 @@ func TestBenchLatency_AtFullSpeedWithoutTheRival(t *testing.T) {
 	}
 	benchmark(t, &report, "latency", "--rate", "0", "--for", "300ms", "--rounds", "1", "--writers", "2", "--alone")
 	require.Equal(t, map[string]int{"lost": 0, "reordered": 0, "duplicates": 0}, report.Checks)
-	require.Len(t, report.Results, 3)
+	require.Len(t, report.Results, 4)
 	for _, r := range report.Results {
 		require.Greater(t, r.Rate.Median, 10.0, r.Name)
 	}
@@ -196,4 +196,29 @@ func TestBenchDrain_TellsTheMemoryOfAChild(t *testing.T) {
 	require.Equal(t, []int{300}, report.Results[0].Delivered)
 	require.Len(t, report.Results[0].PeakRSS, 1)
 	require.Greater(t, report.Results[0].PeakRSS[0], 1.0)
+}
+
+func TestBenchLocks_MeasuresOurStoresBesideRivals(t *testing.T) {
+	t.Parallel()
+	got := run(t, nil, "bench", "locks", "--workers", "2", "--for", "100ms", "--rounds", "2", "--json")
+	require.Zero(t, got.code, got.stderr)
+	var report struct {
+		Postgres float64 `json:"postgres_pairs_per_s"`
+		Redis    float64 `json:"redis_pairs_per_s"`
+		Rivals   []struct {
+			Name  string
+			Pairs float64 `json:"pairs_per_s"`
+			spread
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(got.out), &report))
+	require.Positive(t, report.Postgres)
+	require.Positive(t, report.Redis)
+	require.Len(t, report.Rivals, 2)
+	for i, name := range []string{"bsm/redislock", "shedlock_statements"} {
+		require.Equal(t, name, report.Rivals[i].Name)
+		require.Equal(t, report.Rivals[i].Median, report.Rivals[i].Pairs)
+		report.Rivals[i].holds(t, 2, name)
+	}
+	require.Equal(t, 2, run(t, nil, "bench", "locks", "--workers", "0").code)
 }

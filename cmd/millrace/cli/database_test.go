@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
@@ -125,6 +126,24 @@ func TestDoctor_LooksAtKafkaAndRedis(t *testing.T) {
 	got = run(t, nil, append(args, topic+".none")...)
 	require.Equal(t, 3, got.code)
 	require.Equal(t, "fail", statuses(t, got.out)["topic "+topic+".none"])
+}
+
+func TestDoctor_WarnsOfPoliciesThatTakeLocks(t *testing.T) {
+	t.Parallel()
+	db, r := harness.NewDatabase(t), harness.PrivateRedis(t, harness.RedisConfig{Real: true})
+	rdb := redis.NewClient(&redis.Options{Addr: r.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	for policy, status := range map[string]string{
+		"allkeys-lru": "ok", "allkeys-lfu": "ok", "noeviction": "ok",
+		"volatile-lru": "warn", "volatile-ttl": "warn", "allkeys-random": "warn",
+	} {
+		require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory-policy", policy).Err())
+		got := run(t, nil, "doctor", "--postgres", db.DSN, "--redis", r.Addr(), "--json")
+		require.Equal(t, status, statuses(t, got.out)["redis eviction policy"], "%s: %s", policy, got.out)
+		if status == "warn" {
+			require.Contains(t, got.out, "maxmemory-policy allkeys-lru")
+		}
+	}
 }
 
 func TestLag_CountsWhatNoRelayHasDelivered(t *testing.T) {

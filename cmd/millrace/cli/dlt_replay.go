@@ -3,97 +3,107 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/cmd/millrace/progress"
 )
 
-// replayReport is what dlt replay --json prints.
-type replayReport struct {
-	ID       string `json:"replay_id"`
-	DryRun   bool   `json:"dry_run"`
-	Letters  int    `json:"letters"`  // that were not replayed before
-	Replayed int    `json:"replayed"` // or would be, in a dry run
-	Filtered int    `json:"filtered"`
-	Capped   int    `json:"capped"`
-	Refused  int    `json:"refused"`
-}
-
 func (a *app) dltReplay() *cobra.Command {
-	var d dltFlags
-	var rate int
-	var yes bool
+	var w workFlags
 	return a.command(spec{
 		use: "replay", short: "Send dead letters back to the group that failed",
-		long: `Sends the dead letters that were not replayed yet back to their source topic, with
-their own key, value, headers and partition. Only the group that failed handles
-them again. Without --yes it only says what it would do. An interrupted replay
-goes on where it stopped when it is called again.`,
+		long: `Sends the open dead letters that the filters choose back to their source topic,
+with their own key, value, headers and partition, up to the end that the topic has
+now. Only the group that failed handles them again. Without --yes it only says what
+it would do. An interrupted replay goes on where it stopped when it is called again.
+
+Each partition goes in its order, and stops at a letter that the broker refuses;
+with --by-key only the later letters of its key stay behind. Letters that were
+replayed --max-replays times go to <topic>.parking, if there is such a topic.`,
 		example: `  millrace dlt replay --topic notification.v1
-  millrace dlt replay --topic notification.v1 --limit 1000 --rate 50 --yes`,
+  millrace dlt replay --topic notification.v1 --group views --note "index rebuilt" --yes
+  millrace dlt replay --key 4711 --rate -1 --by-key --yes`,
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {
-			d.add(f)
-			f.IntVar(&d.limit, "limit", 0, "most letters, 0 for all")
-			f.IntVar(&rate, "rate", 50, "letters a second, -1 for no limit")
-			f.BoolVar(&yes, "yes", false, "do it")
+			w.add(f)
+			w.addSending(f)
+			f.BoolVar(&w.byKey, "by-key", false, "a letter that is refused holds back its key alone, not its partition")
+			f.BoolVar(&w.allGroups, "all-groups", false, "let every consumer group handle the letters again")
+			f.IntVar(&w.maxReplays, "max-replays", 3, "how often one message may be replayed")
+			f.StringSliceVar(&w.targets, "target", nil, "topics that letters may go back to, each to its own (default the source topic)")
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
-			if d.limit < 0 || rate < -1 || rate == 0 {
-				return usageError{errors.New("--limit must not be negative, --rate must be positive or -1")}
-			}
-			res, err := c.replay(ctx, d, rate, yes)
-			if err != nil {
-				return err
-			}
-			return c.printReplay(res, d.asJSON)
+			return c.work(ctx, &w, consumer.ActionReplay, consumer.Replay)
 		},
 	})
 }
 
-func (c *call) replay(ctx context.Context, d dltFlags, rate int, execute bool) (consumer.ReplayResult, error) {
-	r, err := c.openLetters(ctx)
-	if err != nil {
-		return consumer.ReplayResult{}, err
-	}
-	defer r.Close()
-	line := progress.New(c.Err)
-	defer line.Done()
-	cfg := d.config(r)
-	cfg.Execute, cfg.Rate, cfg.Max = execute, rate, d.limit
-	cfg.OnProgress = func(p consumer.ReplayResult) {
-		line.Show("%d of %d offsets, %d replayed", p.Scanned, p.Total, p.Replayed)
-	}
-	if !execute {
-		return consumer.Replay(ctx, cfg)
-	}
-	pub, err := kafka.NewPublisher(kafka.Config{Brokers: c.cfg.Kafka, ClientID: "millrace-replay"})
-	if err != nil {
-		return consumer.ReplayResult{}, err
-	}
-	cfg.Publisher = pub
-	res, err := consumer.Replay(ctx, cfg)
-	c.log.Info("replay", "id", res.ID, "topic", cfg.Topic, "group", d.group, "replayed", res.Replayed)
-	return res, errors.Join(err, pub.Close())
+func (a *app) dltPark() *cobra.Command {
+	var w workFlags
+	return a.command(spec{
+		use: "park", short: "Move dead letters to the parking topic",
+		long: `Copies the open dead letters that the filters choose to <topic>.parking, with all
+their headers and those that tell who parked them, and offers them no more. The
+parking topic must exist, unless --create-topic makes it. Parked letters can be
+listed and replayed from there with --dlt-topic <topic>.parking. Without --yes it
+only says what it would do.`,
+		example: `  millrace dlt park --topic notification.v1 --disposition decode
+  millrace dlt park --key 4711 --note "asked the sender" --create-topic --yes`,
+		settings: dltUse,
+		flags: func(f *pflag.FlagSet) {
+			w.add(f)
+			w.addSending(f)
+			f.BoolVar(&w.createTopic, "create-topic", false, "make the parking topic if it is not there; it keeps its records for ever")
+		},
+		run: func(ctx context.Context, c *call, _ []string) error {
+			return c.work(ctx, &w, consumer.ActionPark, consumer.Park)
+		},
+	})
 }
 
-func (c *call) printReplay(res consumer.ReplayResult, asJSON bool) error {
-	if asJSON {
-		return printJSON(c.Out, replayReport{res.ID, res.DryRun, res.Letters, res.Replayed, res.Filtered, res.Capped, res.Refused})
+func (a *app) dltSkip() *cobra.Command {
+	var w workFlags
+	return a.command(spec{
+		use: "skip", short: "Mark dead letters as dealt with by other means",
+		long: `Marks the open dead letters that the filters choose as dealt with, without sending
+anything: they are not offered again, and stay in dlt list --done until the topic
+drops them. Without --yes it only says what it would do.`,
+		example: `  millrace dlt skip --topic notification.v1 --partition 0 --from-offset 12 --to-offset 13
+  millrace dlt skip --key 4711 --note "corrected by hand, ticket 81" --yes`,
+		settings: dltUse,
+		flags:    w.add,
+		run: func(ctx context.Context, c *call, _ []string) error {
+			return c.settle(ctx, &w, consumer.ActionSkip, consumer.Skip)
+		},
+	})
+}
+
+func (a *app) dltDiscard() *cobra.Command {
+	var w workFlags
+	return a.command(spec{
+		use: "discard", short: "Give dead letters up",
+		long: `Marks the open dead letters that the filters choose as data given up: they are not
+offered again, and stay in dlt list --done until the topic drops them. It needs a
+filter. Without --yes it only says what it would do.`,
+		example: `  millrace dlt discard --topic notification.v1 --disposition decode
+  millrace dlt discard --key load-test --note "test data" --yes`,
+		settings: dltUse,
+		flags:    w.add,
+		run: func(ctx context.Context, c *call, _ []string) error {
+			if w.unfiltered() {
+				return usageError{errors.New("discard: give a filter: it does not give everything up at once")}
+			}
+			return c.settle(ctx, &w, consumer.ActionDiscard, consumer.Discard)
+		},
+	})
+}
+
+// settle is work that has to be explained.
+func (c *call) settle(ctx context.Context, w *workFlags, action consumer.Action, do worker) error {
+	if w.yes && w.note == "" {
+		return usageError{errors.New("--note: is missing: say why, for those who ask later")}
 	}
-	verb := "replayed"
-	if res.DryRun {
-		verb = "would replay"
-	}
-	_, err := fmt.Fprintf(c.Out, "%s %d of %d dead letters (%d not chosen, %d replayed too often, %d refused)\n",
-		verb, res.Replayed, res.Letters, res.Filtered, res.Capped, res.Refused)
-	if res.DryRun && res.Replayed > 0 {
-		fmt.Fprintln(c.Err, "nothing was sent: give --yes to do it")
-	}
-	return err
+	return c.work(ctx, w, action, do)
 }

@@ -2,9 +2,10 @@ package cli
 
 import (
 	"context"
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -12,16 +13,25 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer"
 )
 
-// shownLetter is what dlt show --json prints.
+// shownLetter is what dlt show --json prints, and dlt export for each letter.
 type shownLetter struct {
 	letter
 	Headers []shownHeader `json:"headers"`
-	Value   []byte        `json:"value"` // base64; null for a null value
+	KeyRaw  []byte        `json:"key_base64"` // null for a null key
+	Value   []byte        `json:"value"`      // base64; null for a null value
 }
 
 type shownHeader struct {
 	Name  string `json:"name"`
 	Value []byte `json:"value"` // base64
+}
+
+func newShownLetter(l *consumer.Letter) shownLetter {
+	s := shownLetter{letter: newLetter(l), KeyRaw: l.Record.Key, Value: l.Value, Headers: []shownHeader{}}
+	for _, h := range l.Record.Headers {
+		s.Headers = append(s.Headers, shownHeader{h.Key, h.Value})
+	}
+	return s
 }
 
 func (a *app) dltShow() *cobra.Command {
@@ -33,25 +43,19 @@ func (a *app) dltShow() *cobra.Command {
 		example:  "  millrace dlt show --topic notification.v1 --partition 0 --offset 12",
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {
-			d.add(f)
+			d.addTopic(f)
 			f.Int32Var(&partition, "partition", 0, "partition of the dead-letter topic")
 			f.Int64Var(&offset, "offset", 0, "offset in that partition")
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
-			r, err := c.openLetters(ctx)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			cfg := d.config(r)
-			cfg.Filter = consumer.Filter{Partitions: []int32{partition}, FromOffset: offset, ToOffset: offset + 1}
+			d.partitions, d.from, d.to = []int32{partition}, offset, offset+1
 			var found *consumer.Letter
-			err = consumer.List(ctx, cfg, func(l consumer.Letter) error { found = &l; return errEnough })
+			err := c.eachLetter(ctx, &d, true, func(l *consumer.Letter) error { found = l; return errEnough })
 			switch {
-			case err != nil && !errors.Is(err, errEnough):
+			case err != nil:
 				return err
 			case found == nil:
-				return fmt.Errorf("there is no dead letter at partition %d, offset %d of %s", partition, offset, cfg.Topic)
+				return fmt.Errorf("there is no dead letter at partition %d, offset %d of %s", partition, offset, d.letters())
 			}
 			return c.printLetter(found, d.asJSON)
 		},
@@ -60,24 +64,55 @@ func (a *app) dltShow() *cobra.Command {
 
 func (c *call) printLetter(l *consumer.Letter, asJSON bool) error {
 	if asJSON {
-		s := shownLetter{letter: newLetter(l), Value: l.Value}
-		for _, h := range l.Record.Headers {
-			s.Headers = append(s.Headers, shownHeader{h.Key, h.Value})
-		}
-		return printJSON(c.Out, s)
+		return printJSON(c.Out, newShownLetter(l))
 	}
 	rows := [][]string{
 		{"place", fmt.Sprintf("%s partition %d offset %d", l.Record.Topic, l.Record.Partition, l.Record.Offset)},
+		{"state", stateLine(l)},
 		{"came from", fmt.Sprintf("%s partition %d offset %d", l.OriginalTopic, l.OriginalPartition, l.OriginalOffset)},
 		{"group", l.Group},
+		{"given up for", string(l.Disposition)},
 		{"attempts", strconv.Itoa(l.Attempts)},
 		{"replays", strconv.Itoa(l.ReplayCount)},
 		{"key", strconv.Quote(string(l.Record.Key))},
 		{"reason", oneLine(l.Error)},
 	}
 	for _, h := range l.Record.Headers {
-		rows = append(rows, []string{"header " + h.Key, strconv.Quote(string(h.Value))})
+		rows = append(rows, []string{"header " + h.Key, headerLine(h.Key, h.Value)})
 	}
-	rows = append(rows, []string{"value", strconv.Quote(string(l.Value))})
-	return printTable(c.Out, rows)
+	value := strconv.Quote(string(l.Value))
+	switch {
+	case l.ValueOmitted && l.FailedRecord != nil:
+		value = fmt.Sprintf("%d bytes, too large for this topic: at %s partition %d offset %d",
+			l.ValueSize, l.FailedRecord.Topic, l.FailedRecord.Partition, l.FailedRecord.Offset)
+	case l.Value == nil:
+		value = "null (a tombstone)"
+	}
+	return printTable(c.Out, append(rows, []string{"value", value}))
+}
+
+// stateLine says what became of l and, if that is known, who decided and why.
+func stateLine(l *consumer.Letter) string {
+	if l.Decision == nil {
+		return string(l.State)
+	}
+	line := fmt.Sprintf("%s by %s at %s", l.State, l.Decision.Actor, l.Decision.At.UTC().Format(time.RFC3339))
+	if l.Decision.Note != "" {
+		line += ": " + oneLine(l.Decision.Note)
+	}
+	return line
+}
+
+// headerLine shows Spring's integers as such.
+func headerLine(name string, v []byte) string {
+	switch name {
+	case consumer.HeaderOriginalPartition, consumer.HeaderOriginalOffset, consumer.HeaderOriginalTimestamp:
+		switch len(v) {
+		case 4:
+			return strconv.FormatInt(int64(int32(binary.BigEndian.Uint32(v))), 10)
+		case 8:
+			return strconv.FormatInt(int64(binary.BigEndian.Uint64(v)), 10)
+		}
+	}
+	return strconv.Quote(string(v))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/cmd/millrace/config"
 	"github.com/millrace-go/millrace/cmd/millrace/doctor"
@@ -30,79 +28,82 @@ func (a *app) relay() *cobra.Command {
 		long: `Runs until SIGTERM or SIGINT, then waits for what is in flight, saves its cursor
 and exits with 0. Of several relays with one name one leads and the others stand
 by. A server that does not answer is waited for. A database that cannot be read
-without loss (a standby, missing migrations, a sequence with a cache) is refused.`,
+without loss (a standby, missing migrations, a sequence with a cache) is refused.
+
+With --outboxes it serves several outboxes, each with a lease of its own. Start it
+more than once, and the instances spread them: a new one is handed its share, and
+what a dead one led is taken by the others. One that is refused, or whose database
+does not answer, is tried again and does not stop the others.`,
 		example: `  millrace relay --postgres postgres://app@localhost/app --kafka localhost:9092
-  DATABASE_URL=… KAFKA_BROKERS=… millrace relay --http :8080 --log-format json`,
+  DATABASE_URL=… KAFKA_BROKERS=… millrace relay --http :8080 --log-format json
+  millrace relay --kafka localhost:9092 --outboxes orders=postgres://app@db1/shop,billing=postgres://app@db2/billing`,
 		settings: config.Use{
-			Required: []config.Name{config.Postgres, config.Kafka},
+			Required: []config.Name{config.Kafka},
+			Either:   []config.Name{config.Postgres, config.Outboxes},
 			Optional: []config.Name{
-				config.RelayName, config.Lease, config.DrainTimeout, config.BatchRows, config.BatchBytes,
+				config.RelayName, config.Lease, config.Settle, config.DrainTimeout, config.BatchRows, config.BatchBytes,
 				config.WindowRows, config.Retention, config.ListenPostgres, config.NoDoorbell, config.HTTP, config.Dev,
 			},
 		},
-		run: func(ctx context.Context, c *call, _ []string) error { return c.relay(ctx) },
+		run: func(ctx context.Context, c *call, _ []string) error {
+			if len(c.cfg.Outboxes) > 0 {
+				return c.fleet(ctx)
+			}
+			return c.relay(ctx)
+		},
 	})
 }
 
-func (c *call) relay(ctx context.Context) error {
-	db, err := pgstore.Open(c.cfg.Postgres, pgstore.OpenConfig{})
-	if err != nil {
-		return usageError{err}
-	}
-	defer db.Close()
-	store, err := pgstore.New(db, pgstore.Config{Retention: c.cfg.Retention})
+// relay serves the one outbox of --postgres.
+func (c *call) relay(ctx context.Context) (err error) {
+	metrics, err := health.NewMetrics(readVersion().Version)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	for _, check := range []func(context.Context) error{c.checkLog(store), c.checkBroker} {
+	s, err := c.source(config.Outbox{Postgres: c.cfg.Postgres}, metrics)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	for _, check := range []func(context.Context) error{c.checkLog(s.store), c.checkBroker} {
 		if err := c.wait(ctx, check); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
-	pub, err := kafka.NewPublisher(kafka.Config{Brokers: c.cfg.Kafka, ClientID: "millrace-relay"})
-	if err != nil {
-		return err
-	}
-	err = c.carry(ctx, store, pub, c.bell(db))
-	return errors.Join(err, pub.Close())
-}
-
-// carry runs the relay, its doorbell and its health endpoint until ctx ends.
-func (c *call) carry(ctx context.Context, store *pgstore.Store, pub *kafka.Publisher, bell bell) error {
-	var relay *outbox.Relay
-	metrics, err := health.NewMetrics(readVersion().Version, c.cfg.RelayName, func() outbox.Status { return relay.Status() })
-	if err != nil {
-		return err
-	}
-	metrics.Doorbell(bell.working)
-	relay, err = outbox.NewRelay(store, pub, outbox.RelayConfig{
-		Name: c.cfg.RelayName, LeaseTTL: c.cfg.Lease, DrainTimeout: c.cfg.DrainTimeout,
-		BatchRows: c.cfg.BatchRows, BatchBytes: c.cfg.BatchBytes,
-		WindowRows: c.cfg.WindowRows, WindowBytes: max(32<<20, c.cfg.BatchBytes),
-		Doorbell: bell.hung(), Hooks: metrics.Hooks(c.relayHooks()),
-	})
-	if err != nil {
+	if s.relay, err = outbox.NewRelay(s.store, s.pub, s.config()); err != nil {
 		return usageError{err}
 	}
 	c.log.Info("relay starts", "relay", c.cfg.RelayName, "postgres", postgresHost(c.cfg.Postgres), "kafka", strings.Join(c.cfg.Kafka, ","))
+	return c.carry(ctx, []*source{s}, metrics, s.relay.Run)
+}
+
+// carry runs the relays of sources, their doorbells and the health endpoint until
+// ctx ends.
+func (c *call) carry(ctx context.Context, sources []*source, metrics *health.Metrics, run func(context.Context) error) error {
 	var listening sync.WaitGroup
 	listen, deaf := context.WithCancel(ctx)
 	defer listening.Wait()
 	defer deaf()
-	listening.Go(func() { bell.listen(listen, relay) })
-	if c.cfg.HTTP == "" {
-		return relay.Run(ctx)
+	var outboxes []health.Outbox
+	for _, s := range sources {
+		s.metrics.Follow(s.relay.Status)
+		outboxes = append(outboxes, health.Outbox{Name: s.name, Status: s.relay.Status})
+		listening.Go(func() { s.bell.listen(listen, s.relay) })
+		if c.cfg.HTTP != "" {
+			listening.Go(func() { s.metrics.WatchLag(listen, lagOf(s.store, c.cfg.RelayName), 0) })
+		}
 	}
-	listening.Go(func() { metrics.WatchLag(listen, lagOf(store, c.cfg.RelayName), 0) })
+	if c.cfg.HTTP == "" {
+		return run(ctx)
+	}
 	l, err := net.Listen("tcp", c.cfg.HTTP)
 	if err != nil {
 		return fmt.Errorf("--http: %w: choose another port", err)
 	}
 	c.log.Info("health endpoint listens", "address", l.Addr().String())
 	stop, served := make(chan struct{}), make(chan error, 1)
-	go func() { served <- health.Serve(l, health.Handler(ctx, relay.Status, metrics.Registry), stop) }()
-	err = relay.Run(ctx)
+	go func() { served <- health.Serve(l, health.Handler(ctx, outboxes, metrics.Registry), stop) }()
+	err = run(ctx)
 	close(stop)
 	return errors.Join(err, <-served)
 }
@@ -117,31 +118,6 @@ func lagOf(store *pgstore.Store, relay string) telemetry.LagFunc {
 			}
 		}
 		return telemetry.Lag{}, errors.Join(err, errors.New("the relay has not run yet"))
-	}
-}
-
-// relayHooks write what a person wants to know to the log.
-func (c *call) relayHooks() outbox.Hooks {
-	return outbox.Hooks{
-		Leading: func(epoch int64) { c.log.Info("relay leads", "epoch", epoch) },
-		Stopped: func(epoch int64, err error) {
-			if err == nil {
-				c.log.Info("relay stopped; nothing is in flight", "epoch", epoch)
-				return
-			}
-			c.log.Warn("relay lost the lead", "epoch", epoch, "error", err)
-		},
-		Parked: func(p outbox.Parked) {
-			level := slog.LevelWarn
-			if p.Reason == outbox.ReasonBehind { // there may be many
-				level = slog.LevelDebug
-			}
-			c.log.Log(context.Background(), level, "message parked", "position", p.Position, "topic", p.Topic, "key", p.Key, "reason", p.Reason)
-		},
-		Retrying: func(err error, in time.Duration) {
-			c.log.Warn("relay tries again", "error", err, "in", in.String(),
-				"postgres", postgresHost(c.cfg.Postgres), "kafka", strings.Join(c.cfg.Kafka, ","))
-		},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -11,19 +12,20 @@ import (
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
 
-// bell is the relay's doorbell, or none.
+// bell is a relay's doorbell, or none.
 type bell struct {
 	*pgstore.Doorbell
-	c    *call
+	log  *slog.Logger
 	host string // where it listens
 }
 
-func (c *call) bell(db *sql.DB) bell {
+// bell returns the doorbell of the outbox at dsn, whose pool is db.
+func (c *call) bell(dsn string, db *sql.DB, log *slog.Logger) bell {
 	if c.cfg.NoDoorbell {
-		return bell{c: c}
+		return bell{}
 	}
-	dsn := cmp.Or(c.cfg.ListenPostgres, c.cfg.Postgres)
-	return bell{pgstore.NewDoorbell(dsn, db, c.cfg.RelayName), c, postgresHost(dsn)}
+	dsn = cmp.Or(c.cfg.ListenPostgres, dsn)
+	return bell{pgstore.NewDoorbell(dsn, db, c.cfg.RelayName), log, postgresHost(dsn)}
 }
 
 // hung is what RelayConfig takes: nil if there is no bell.
@@ -53,7 +55,7 @@ func (b bell) listen(ctx context.Context, relay *outbox.Relay) {
 	watching.Go(func() { b.watch(ctx) })
 	for ctx.Err() == nil {
 		if err := b.Run(ctx, relay.Wake); err != nil && ctx.Err() == nil {
-			b.c.log.Warn("doorbell stopped", "error", err, "postgres", b.host, "again_in", bellRetry.String())
+			b.log.Warn("doorbell stopped", "error", err, "postgres", b.host, "again_in", bellRetry.String())
 			pauseFor(ctx, bellRetry)
 		}
 	}
@@ -68,9 +70,9 @@ func (b bell) watch(ctx context.Context) {
 		works := b.Working()
 		switch {
 		case works && !worked:
-			b.c.log.Info("doorbell works", "postgres", b.host)
+			b.log.Info("doorbell works", "postgres", b.host)
 		case !works && (worked || first):
-			b.c.log.Warn("doorbell is silent; the relay polls", "postgres", b.host)
+			b.log.Warn("doorbell is silent; the relay polls", "postgres", b.host)
 		}
 		worked = works
 	}

@@ -74,7 +74,7 @@ defaults. Exit codes: 0 ok, 1 failure, 2 wrong usage or configuration,
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "YAML file with settings; its keys are the flags' names [MILLRACE_CONFIG]")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.relay(), a.migrate(), a.lag(), a.doctor(), a.parked(), a.dlt(), a.partitions(), a.replay(), a.importWatermill(), a.demo(), a.bench(), a.version())
+	root.AddCommand(a.relay(), a.migrate(), a.lag(), a.doctor(), a.parked(), a.dlt(), a.jobs(), a.cache(), a.partitions(), a.replay(), a.rebuild(), a.importWatermill(), a.demo(), a.bench(), a.version())
 	return root
 }
 

@@ -19,8 +19,11 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 var commands = []string{
 	"", "relay", "migrate", "migrate up", "migrate status", "lag", "doctor", "version",
 	"parked", "parked list", "parked show", "parked redrive", "parked skip", "parked discard",
-	"partitions", "partitions make", "partitions drop", "partitions index", "replay", "import-watermill",
-	"demo", "dlt", "dlt list", "dlt show", "dlt replay", "bench", "bench drain", "bench latency", "bench write", "bench idle", "bench history",
+	"partitions", "partitions make", "partitions drop", "partitions index", "replay", "rebuild", "import-watermill",
+	"demo", "dlt", "dlt list", "dlt show", "dlt stats", "dlt export", "dlt replay", "dlt skip", "dlt discard", "dlt park", "dlt audit",
+	"jobs", "jobs list", "jobs history", "jobs locks", "jobs run", "jobs unlock",
+	"cache", "cache inspect", "cache invalidate",
+	"bench", "bench cache", "bench consume", "bench drain", "bench latency", "bench write", "bench idle", "bench history", "bench locks",
 }
 
 func TestHelp_IsWhatItWas(t *testing.T) {

@@ -28,6 +28,9 @@ type Config struct {
 	ListenPostgres string // DSN of the doorbell's connection; empty = Postgres
 	NoDoorbell     bool   // poll only
 
+	Outboxes []Outbox      // instead of Postgres
+	Settle   time.Duration // how long a spread must be uneven before an outbox is handed over; 0 = the library's default
+
 	Topics []string // topics to look at
 	Groups []string // consumer groups to look at; empty = all
 }
@@ -57,4 +60,6 @@ const (
 
 	ListenPostgres Name = "listen-postgres"
 	NoDoorbell     Name = "no-doorbell"
+	Outboxes       Name = "outboxes"
+	Settle         Name = "settle"
 )

@@ -14,11 +14,12 @@ import (
 // without.
 type Use struct {
 	Required []Name
+	Either   []Name // exactly one of them
 	Optional []Name
 }
 
 // All lists the settings of u.
-func (u Use) All() []Name { return slices.Concat(u.Required, u.Optional) }
+func (u Use) All() []Name { return slices.Concat(u.Either, u.Required, u.Optional) }
 
 // AddFlags gives fs one flag for each setting of u. The values stay text until
 // Load, so that a bad one is reported together with everything else.
@@ -60,12 +61,19 @@ func Load(fs *pflag.FlagSet, getenv func(string) string, path string, u Use) (*C
 		}
 	}
 	c := &Config{}
+	var either []string
 	for _, n := range u.All() {
 		s := lookup(n)
 		v, err := find(s, fs, getenv, file)
 		if err != nil {
 			errs = append(errs, err)
+			if slices.Contains(u.Either, n) {
+				u.Either = nil // enough said
+			}
 			continue
+		}
+		if v.text != "" && slices.Contains(u.Either, n) {
+			either = append(either, fmt.Sprintf("%s (%s)", n, v.source))
 		}
 		switch {
 		case v.text != "":
@@ -76,10 +84,26 @@ func Load(fs *pflag.FlagSet, getenv func(string) string, path string, u Use) (*C
 			errs = append(errs, fmt.Errorf("%s: is missing: %s", n, s.hint))
 		}
 	}
+	errs = append(errs, u.choice(either))
 	if c.WindowRows != 0 && c.WindowRows < c.BatchRows {
 		errs = append(errs, fmt.Errorf("%s: is %d, less than %s %d: raise one or lower the other", WindowRows, c.WindowRows, BatchRows, c.BatchRows))
 	}
 	return c, errors.Join(errs...)
+}
+
+// choice checks that one of u.Either was given.
+func (u Use) choice(given []string) error {
+	switch {
+	case len(u.Either) == 0 || len(given) == 1:
+		return nil
+	case len(given) > 1:
+		return fmt.Errorf("%s: keep one of them", strings.Join(given, " and "))
+	}
+	var hints []string
+	for _, n := range u.Either {
+		hints = append(hints, lookup(n).hint)
+	}
+	return fmt.Errorf("%s: is missing: %s", u.Either[0], strings.Join(hints, "; or "))
 }
 
 // find takes the first source that holds the setting.

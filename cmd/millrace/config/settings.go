@@ -101,6 +101,16 @@ var settings = []*setting{
 		set: setBool(func(c *Config) *bool { return &c.NoDoorbell }),
 	},
 	{
+		name: Outboxes, kind: "list", secret: true,
+		usage: "Postgres URLs of several outboxes, separated by commas, each perhaps as name=URL; instead of --postgres",
+		hint:  "give --outboxes or MILLRACE_OUTBOXES",
+		set:   setOutboxes,
+	},
+	{
+		name: Settle, kind: "duration", usage: "how long another instance must have led fewer of the --outboxes before it is handed one (default 5s, or two leases)",
+		set: setDuration(func(c *Config) *time.Duration { return &c.Settle }, 200*time.Millisecond, time.Hour),
+	},
+	{
 		name: Retention, kind: "duration", def: "168h", usage: "how long delivered messages stay in the log, or forever",
 		set: setRetention,
 	},

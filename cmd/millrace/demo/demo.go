@@ -1,7 +1,8 @@
 // Package demo shows the whole pipeline at work on servers of its own: the
 // reference service writes notifications, the relay carries their events to
-// Kafka, consumers keep Redis views, poison messages die and are replayed. Then
-// readers that share no code with the pipeline check every promise.
+// Kafka, consumers keep Redis views and send some of the notifications through a
+// gateway with faults, poison messages die and are replayed. Then readers that
+// share no code with the pipeline check every promise.
 package demo
 
 import (
@@ -119,6 +120,7 @@ func (s *show) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	s.load = newLoad(s)
 	if s.pipe, err = newPipeline(s); err != nil {
 		s.close()
 	}
@@ -132,7 +134,6 @@ func (s *show) close() {
 
 // perform writes, waits, mends, replays, stops and judges.
 func (s *show) perform(ctx context.Context) (*Report, error) {
-	s.load = newLoad(s)
 	obs, err := newObserver(ctx, s)
 	if err != nil {
 		return nil, err

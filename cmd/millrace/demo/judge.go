@@ -10,8 +10,8 @@ import (
 	"github.com/millrace-go/millrace/cmd/millrace/latency"
 )
 
-// judge compares the database with what the observer saw in Kafka and with what
-// is in Redis.
+// judge compares the database with what the observer saw in Kafka, with what is in
+// Redis, and with what the gateway delivered.
 func (s *show) judge(ctx context.Context) (*Report, error) {
 	truth, err := s.truth(ctx)
 	if err != nil {
@@ -22,10 +22,16 @@ func (s *show) judge(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	viewsWrong := len(wrong)
+	sends, unsent, err := s.checkSends(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wrong = append(wrong, unsent...)
 	r := &Report{
 		Committed: v.Committed, Delivered: v.Delivered + v.Ghosts, Lost: v.Lost, Reordered: v.Reordered, Duplicates: v.Duplicates,
 		Planted: s.load.planted(), DeadLettered: s.obs.deadLetters(), Replayed: s.obs.replayed(),
-		ViewsChecked: checked, ViewsWrong: len(wrong),
+		ViewsChecked: checked, ViewsWrong: viewsWrong, Sends: sends,
 		Latency: Latency{latency.Milliseconds(s.delay.Quantile(0.5)), latency.Milliseconds(s.delay.Quantile(0.99))},
 		Servers: s.set.Names,
 

@@ -20,6 +20,8 @@ const (
 	recipients = 100
 	rollbacks  = 0.03 // share of the transactions that are rolled back on purpose
 	maxOpen    = 50   // notifications that a writer keeps to act on later
+	sendShare  = 0.1  // share of the requests that the service sends itself
+	maxSends   = 50   // of them a second, about
 )
 
 // load writes notifications: new ones, and acts on earlier ones so that their
@@ -29,6 +31,7 @@ type load struct {
 	committed atomic.Int64 // events whose transaction committed
 	rolled    atomic.Int64 // events whose transaction did not
 	poison    atomic.Int64
+	sends     atomic.Int64
 
 	mu      sync.Mutex
 	commits map[version]time.Time // committed, not yet seen in Kafka
@@ -141,14 +144,14 @@ func (w *writer) act(ctx context.Context, poison bool) error {
 	l := w.load
 	switch {
 	case poison:
-		if err := w.request(ctx, l.s.pipe.poison.subject()); err != nil {
+		if err := w.request(ctx, l.s.pipe.poison.subject(), notification.Email); err != nil {
 			return err
 		}
 		l.poison.Add(1)
 		return nil
 	case rand.Float64() < rollbacks:
 		err := l.s.pipe.uow.Do(ctx, func(ctx context.Context, _ app.Tx) error {
-			if _, err := l.s.pipe.app.RequestNotification(ctx, w.content("never")); err != nil {
+			if _, err := l.s.pipe.app.RequestNotification(ctx, w.content("never", sentBy)); err != nil {
 				return err
 			}
 			return errChangedMind
@@ -157,51 +160,61 @@ func (w *writer) act(ctx context.Context, poison bool) error {
 			return fmt.Errorf("roll back: %w", err)
 		}
 		l.rolled.Add(1)
-		return w.request(ctx, "after a rollback")
+		return w.request(ctx, "after a rollback", notification.Email)
 	case len(w.open) > 0 && (rand.IntN(2) == 0 || len(w.open) >= maxOpen):
 		return w.advance(ctx)
 	}
-	return w.request(ctx, "hello")
+	share := min(sendShare, maxSends/float64(l.s.cfg.Rate))
+	if rand.Float64() < share || l.sends.Load() == 0 {
+		l.sends.Add(1)
+		return w.request(ctx, "to be sent", sentBy)
+	}
+	return w.request(ctx, "hello", notification.Email)
 }
 
-func (w *writer) request(ctx context.Context, subject string) error {
-	res, err := w.load.s.pipe.app.RequestNotification(ctx, w.content(subject))
+func (w *writer) request(ctx context.Context, subject string, by notification.Channel) error {
+	res, err := w.load.s.pipe.app.RequestNotification(ctx, w.content(subject, by))
 	if err != nil {
 		return err
 	}
 	v := version{string(res.ID), 1}
 	w.load.note(v)
-	w.open = append(w.open, v)
+	if by != sentBy {
+		w.open = append(w.open, v)
+	}
 	return nil
 }
 
-// advance lets a notification fail, or be sent, which ends it.
+// advance lets a notification be sent and then read, or be abandoned.
 func (w *writer) advance(ctx context.Context) error {
 	i := rand.IntN(len(w.open))
 	v := &w.open[i]
-	sent := rand.IntN(2) == 0 || v.number > 5
 	var err error
-	if sent {
+	over := v.number == 2
+	switch {
+	case over:
+		err = w.load.s.pipe.app.MarkRead(ctx, v.aggregate)
+	case rand.IntN(4) == 0:
+		over, err = true, w.load.s.pipe.app.AbandonNotification(ctx, v.aggregate, "not wanted any more")
+	default:
 		err = w.load.s.pipe.app.MarkSent(ctx, v.aggregate)
-	} else {
-		err = w.load.s.pipe.app.MarkFailed(ctx, v.aggregate, "gateway is busy")
 	}
 	if err != nil {
 		return err
 	}
 	v.number++
 	w.load.note(*v)
-	if sent {
+	if over {
 		w.open[i] = w.open[len(w.open)-1]
 		w.open = w.open[:len(w.open)-1]
 	}
 	return nil
 }
 
-func (w *writer) content(subject string) app.RequestNotification {
+func (w *writer) content(subject string, by notification.Channel) app.RequestNotification {
 	w.n++
 	return app.RequestNotification{Content: notification.Content{
 		Recipient: fmt.Sprintf("user-%d@example.org", rand.IntN(recipients)),
-		Channel:   "email", Subject: subject, Body: fmt.Sprintf("notification %d of this writer", w.n),
+		Channel:   by, Subject: subject, Body: fmt.Sprintf("notification %d of this writer", w.n),
 	}}
 }

@@ -74,12 +74,18 @@ func (o *observer) caughtUp(ctx context.Context, poison int64) bool {
 	return int64(o.ledger.Seen()) >= o.s.load.committed.Load() && o.deadLetters() >= poison && o.handled(ctx)
 }
 
-// handled reports that the consumers have committed everything in the topic.
+// handled reports that the consumers have committed everything in the topic, and
+// that nothing is left to be sent.
 func (o *observer) handled(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	lag, err := o.s.broker.GroupLag(ctx, o.s.pipe.group, o.s.topic)
-	return err == nil && lag == 0
+	for _, group := range []string{o.s.pipe.group, o.s.pipe.sending.group} {
+		if lag, err := o.s.broker.GroupLag(ctx, group, o.s.topic); err != nil || lag > 0 {
+			return false
+		}
+	}
+	left, err := o.s.unsent(ctx)
+	return err == nil && left == 0
 }
 
 // lastRecords waits until the observer has read to the end of both topics, now

@@ -9,8 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ThreeDotsLabs/watermill/message"
-
 	"github.com/millrace-go/millrace/adapters/codec"
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/kafka"
@@ -23,12 +21,14 @@ import (
 )
 
 // pipeline is the service as an embedder wires it: use cases over Postgres with
-// an outbox, a relay in the same process, a consumer that keeps the views.
+// an outbox, a relay in the same process, a consumer that keeps the views, one that
+// sends.
 type pipeline struct {
-	app    *app.App
-	uow    app.UnitOfWork
-	poison *poison
-	group  string
+	app     *app.App
+	uow     *postgres.UnitOfWork
+	poison  *poison
+	group   string
+	sending *sending
 
 	relay  *outbox.Relay
 	router *consumer.Router
@@ -83,7 +83,10 @@ func (p *pipeline) write(s *show, entries *views.Views, translate *codec.Codec) 
 	if p.uow, err = postgres.NewUnitOfWork(s.db, writer, translate, postgres.Config{}); err != nil {
 		return err
 	}
-	p.app, err = app.New(p.uow, postgres.NewReader(s.db), entries, app.Config{})
+	if p.app, err = app.New(p.uow, postgres.NewReader(s.db), entries, app.Config{Retry: retry}); err != nil {
+		return err
+	}
+	p.sending, err = newSending(s, p.uow, p.relay.Wake)
 	return err
 }
 
@@ -106,14 +109,19 @@ func (p *pipeline) consume(s *show, brokers kafka.Config, entries *views.Views, 
 	if err != nil {
 		return err
 	}
-	handle := consumer.Typed(
-		func(m *message.Message) (domain.Recorded, error) { return translate.Decode(m.Metadata, m.Payload) },
-		func(ctx context.Context, r domain.Recorded) error {
-			_, err := entries.Apply(ctx, r)
-			return err
-		})
-	p.router.Handle("views", s.topic, sub, handle, consumer.WithGroup(p.group), consumer.Inside(p.poison.middleware))
-	return nil
+	project := func(b *outbox.MessageBatch) error {
+		events := make([]domain.Recorded, len(b.Messages))
+		for i, m := range b.Messages {
+			var err error
+			if events[i], err = translate.Decode(m.Metadata, m.Payload); err != nil {
+				return fmt.Errorf("%w: %w", consumer.ErrDecode, err)
+			}
+		}
+		_, err := entries.Apply(b.Context(), events...)
+		return err
+	}
+	p.router.HandleBatch("views", s.topic, sub, project, consumer.WithGroup(p.group), consumer.Inside(p.poison.middleware))
+	return p.sending.consume(s, p.router, brokers, p.uow, translate)
 }
 
 // run works until ctx ends, and stops as a service does: the relay drains, the
@@ -122,8 +130,9 @@ func (p *pipeline) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.relay.Run(ctx) })
 	g.Go(func() error { return p.router.Run(ctx) })
+	g.Go(func() error { return p.sending.resend(ctx) })
 	err := g.Wait()
-	return errors.Join(err, p.relays.Close(), p.pub.Close(), p.redis.Close())
+	return errors.Join(err, p.sending.close(), p.relays.Close(), p.pub.Close(), p.redis.Close())
 }
 
 // replay sends the dead letters back, as millrace dlt replay does.

@@ -19,6 +19,7 @@ type Report struct {
 	Replayed     int64         `json:"replayed"`
 	ViewsChecked int           `json:"views_checked"`
 	ViewsWrong   int           `json:"views_wrong"`
+	Sends        Sends         `json:"sends"`
 	Latency      Latency       `json:"latency_ms"`
 	Servers      servers.Names `json:"servers"`
 
@@ -67,6 +68,11 @@ func (r *Report) Verdicts() []Verdict {
 		{
 			"Redis equals Postgres", fmt.Sprintf("%d views compared, %d wrong", r.ViewsChecked, r.ViewsWrong),
 			r.ViewsWrong == 0 && r.ViewsChecked > 0,
+		},
+		{
+			"what is to be sent is sent once",
+			fmt.Sprintf("%d notifications, %d requests to a gateway with faults, %d sent twice, %d not", r.Sends.Requested, r.Sends.Requests, r.Sends.Twice, r.Sends.Unsent),
+			r.Sends.Twice == 0 && r.Sends.Unsent == 0 && r.Sends.Requested > 0,
 		},
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 func TestReport_NamesTheBrokenPromise(t *testing.T) {
 	t.Parallel()
-	good := demo.Report{Delivered: 0, Planted: 2, DeadLettered: 2, Replayed: 2, ViewsChecked: 1}
+	good := demo.Report{Delivered: 0, Planted: 2, DeadLettered: 2, Replayed: 2, ViewsChecked: 1, Sends: demo.Sends{Requested: 1}}
 	require.True(t, good.OK())
 	for promise, damage := range map[string]func(*demo.Report){
 		"every committed event is published": func(r *demo.Report) { r.Lost = 1 },
@@ -20,6 +20,7 @@ func TestReport_NamesTheBrokenPromise(t *testing.T) {
 		"what cannot be handled is kept":     func(r *demo.Report) { r.DeadLettered, r.Replayed = 1, 1 },
 		"dead letters can be replayed":       func(r *demo.Report) { r.Replayed = 1 },
 		"Redis equals Postgres":              func(r *demo.Report) { r.ViewsWrong = 1 },
+		"what is to be sent is sent once":    func(r *demo.Report) { r.Sends.Twice = 1 },
 	} {
 		r := good
 		damage(&r)

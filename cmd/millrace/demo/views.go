@@ -38,6 +38,10 @@ func (s *show) checkViews(ctx context.Context) (checked int, wrong []string, err
 	}
 	rdb := redis.NewClient(opt)
 	defer rdb.Close()
+	generation, err := rdb.HGet(ctx, "view:notification:generation", "live").Result()
+	if err != nil {
+		return 0, nil, fmt.Errorf("redis: generation of the view: %w", err)
+	}
 	rows, err := s.db.QueryContext(ctx, `SELECT id, version, recipient, channel, subject, status, attempts, reason, requested_at, changed_at FROM notification`)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read notifications: %w", err)
@@ -50,7 +54,7 @@ func (s *show) checkViews(ctx context.Context) (checked int, wrong []string, err
 			return checked, wrong, fmt.Errorf("read notifications: %w", err)
 		}
 		checked++
-		if problem, err := differs(ctx, rdb, want); err != nil {
+		if problem, err := differs(ctx, rdb, generation, want); err != nil {
 			return checked, wrong, err
 		} else if problem != "" {
 			wrong = append(wrong, fmt.Sprintf("view of notification %s: %s", want.id, problem))
@@ -59,8 +63,8 @@ func (s *show) checkViews(ctx context.Context) (checked int, wrong []string, err
 	return checked, wrong, rows.Err()
 }
 
-func differs(ctx context.Context, rdb *redis.Client, want row) (string, error) {
-	raw, err := rdb.Get(ctx, "view:notification:"+want.id).Result()
+func differs(ctx context.Context, rdb *redis.Client, generation string, want row) (string, error) {
+	raw, err := rdb.Get(ctx, "view:notification:"+generation+":{"+want.id+"}").Result()
 	if errors.Is(err, redis.Nil) {
 		return "is missing", nil
 	}

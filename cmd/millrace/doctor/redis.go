@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,8 +29,9 @@ func Redis(ctx context.Context, url string) []Check {
 	return r.checks
 }
 
-// eviction: an entry that Redis drops by itself is filled again, but a policy
-// that drops keys without a time limit also takes tombstones and leases.
+// eviction says of a policy what cache.Store.Check does: what Redis drops is
+// filled again, but volatile policies pick exactly what has a time to live,
+// tombstones and locks too, and allkeys-random what is in use.
 func (r *report) eviction(ctx context.Context, c *redis.Client) {
 	const name = "redis eviction policy"
 	got, err := c.ConfigGet(ctx, "maxmemory-policy").Result()
@@ -38,6 +40,6 @@ func (r *report) eviction(ctx context.Context, c *redis.Client) {
 		return
 	}
 	policy := got["maxmemory-policy"]
-	r.when(policy != "noeviction" && policy != "volatile-lru" && policy != "volatile-lfu" && policy != "volatile-ttl" && policy != "volatile-random",
-		Warn, name, "CONFIG SET maxmemory-policy volatile-lru", "%s", policy)
+	r.when(strings.HasPrefix(policy, "volatile-") || policy == "allkeys-random",
+		Warn, name, "CONFIG SET maxmemory-policy allkeys-lru, or noeviction if it keeps locks", "%s", policy)
 }

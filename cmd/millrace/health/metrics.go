@@ -6,32 +6,37 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace-go/millrace/adapters/telemetry"
-	"github.com/millrace-go/millrace/outbox"
 )
 
-// Metrics are those of the relay, which package telemetry makes, and of the
-// process around it.
-type Metrics struct {
-	*telemetry.RelayMetrics
-	Registry *prometheus.Registry
-}
+// Metrics are those of the relays, which package telemetry makes, and of the
+// process around them.
+type Metrics struct{ Registry *prometheus.Registry }
 
-// NewMetrics registers the metrics of the named relay, whose state status tells.
-func NewMetrics(version, relay string, status func() outbox.Status) (*Metrics, error) {
+// NewMetrics registers the metrics of the process.
+func NewMetrics(version string) (*Metrics, error) {
 	reg := prometheus.NewRegistry()
-	m, err := telemetry.NewRelayMetrics(reg, relay)
-	if err != nil {
-		return nil, err
-	}
-	m.Follow(status)
-	return &Metrics{RelayMetrics: m, Registry: reg}, reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	return &Metrics{reg}, reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "relay_build_info", Help: "Always 1; the label tells the version.", ConstLabels: prometheus.Labels{"version": version},
 	}, func() float64 { return 1 }))
 }
 
-// Doorbell registers the metric of the relay's doorbell.
-func (m *Metrics) Doorbell(working func() bool) {
-	m.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+// of is where the metrics of an outbox are registered: all carry its name as the
+// label "outbox", unless the process has only one, which has no name.
+func (m *Metrics) of(outbox string) prometheus.Registerer {
+	if outbox == "" {
+		return m.Registry
+	}
+	return prometheus.WrapRegistererWith(prometheus.Labels{"outbox": outbox}, m.Registry)
+}
+
+// Relay registers the metrics of the named relay of an outbox.
+func (m *Metrics) Relay(outbox, relay string) (*telemetry.RelayMetrics, error) {
+	return telemetry.NewRelayMetrics(m.of(outbox), relay)
+}
+
+// Doorbell registers the metric of the doorbell of an outbox's relay.
+func (m *Metrics) Doorbell(outbox string, working func() bool) error {
+	return m.of(outbox).Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "relay_doorbell_working", Help: "1 if wake-ups of writers are known to arrive, 0 if the relay only polls.",
 	}, func() float64 {
 		if working() {

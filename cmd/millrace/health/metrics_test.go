@@ -27,14 +27,17 @@ var update = flag.Bool("update", false, "write docs/metrics.md")
 // exposed returns every metric of the standalone relay.
 func exposed(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
-	m, err := health.NewMetrics("v1", "relay", func() outbox.Status { return outbox.Status{Leading: true, Epoch: 7} })
+	m, err := health.NewMetrics("v1")
 	require.NoError(t, err)
-	m.Doorbell(func() bool { return true })
-	hooks := m.Hooks(outbox.Hooks{})
+	relay, err := m.Relay("orders", "relay")
+	require.NoError(t, err)
+	relay.Follow(func() outbox.Status { return outbox.Status{Leading: true, Epoch: 7} })
+	require.NoError(t, m.Doorbell("orders", func() bool { return true }))
+	hooks := relay.Hooks(outbox.Hooks{})
 	hooks.Acked([]outbox.Entry{{Message: outbox.Message{Topic: "orders"}}}, nil)
 	hooks.Delivered(1, time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
-	m.WatchLag(ctx, func(context.Context) (telemetry.Lag, error) {
+	relay.WatchLag(ctx, func(context.Context) (telemetry.Lag, error) {
 		cancel()
 		return telemetry.Lag{}, nil
 	}, 0)
@@ -48,10 +51,13 @@ func exposed(t *testing.T) []*dto.MetricFamily {
 
 func TestMetrics_TellTheStateOfTheRelay(t *testing.T) {
 	t.Parallel()
-	m, err := health.NewMetrics("v1", "r", func() outbox.Status { return outbox.Status{Leading: true, Epoch: 7} })
+	m, err := health.NewMetrics("v1")
 	require.NoError(t, err)
+	relay, err := m.Relay("", "r")
+	require.NoError(t, err)
+	relay.Follow(func() outbox.Status { return outbox.Status{Leading: true, Epoch: 7} })
 	working := false
-	m.Doorbell(func() bool { return working })
+	require.NoError(t, m.Doorbell("", func() bool { return working }))
 	expect := func(doorbell string) {
 		require.NoError(t, testutil.GatherAndCompare(m.Registry, strings.NewReader(`
 # HELP relay_build_info Always 1; the label tells the version.
@@ -71,6 +77,39 @@ relay_leader{relay="r"} 1
 	expect("0")
 	working = true
 	expect("1")
+}
+
+func TestMetrics_OfSeveralOutboxesCarryTheirNames(t *testing.T) {
+	t.Parallel()
+	m, err := health.NewMetrics("v1")
+	require.NoError(t, err)
+	for i, name := range []string{"billing", "orders"} {
+		relay, err := m.Relay(name, "r")
+		require.NoError(t, err)
+		relay.Follow(func() outbox.Status { return outbox.Status{Leading: i == 0, Epoch: int64(i), Instances: 3} })
+		require.NoError(t, m.Doorbell(name, func() bool { return i == 1 }))
+		relay.Hooks(outbox.Hooks{}).HandingOver(outbox.Instance{})
+	}
+	require.NoError(t, testutil.GatherAndCompare(m.Registry, strings.NewReader(`
+# HELP relay_doorbell_working 1 if wake-ups of writers are known to arrive, 0 if the relay only polls.
+# TYPE relay_doorbell_working gauge
+relay_doorbell_working{outbox="billing"} 0
+relay_doorbell_working{outbox="orders"} 1
+# HELP relay_handovers_total Times that this process stepped down in favour of another of its fleet that led fewer outboxes.
+# TYPE relay_handovers_total counter
+relay_handovers_total{outbox="billing",relay="r"} 1
+relay_handovers_total{outbox="orders",relay="r"} 1
+# HELP relay_instances Processes of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet.
+# TYPE relay_instances gauge
+relay_instances{outbox="billing",relay="r"} 3
+relay_instances{outbox="orders",relay="r"} 3
+# HELP relay_leader 1 if this process leads, 0 if it stands by.
+# TYPE relay_leader gauge
+relay_leader{outbox="billing",relay="r"} 1
+relay_leader{outbox="orders",relay="r"} 0
+`), "relay_doorbell_working", "relay_handovers_total", "relay_instances", "relay_leader"))
+	_, err = m.Relay("orders", "r")
+	require.Error(t, err, "twice the same")
 }
 
 // TestMetrics_AreThoseOfTheirPage: run it with -update to write the table anew.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,26 +20,60 @@ import (
 // as not ready.
 const patience = 15 * time.Second
 
-// Handler serves /livez, /readyz and /metrics. Ready means that messages move or
-// that there is nothing to move; draining makes it false for good.
-func Handler(ctx context.Context, status func() outbox.Status, reg *prometheus.Registry) http.Handler {
+// Outbox is what the process serves. Its Name is empty if it is the only one.
+type Outbox struct {
+	Name   string
+	Status func() outbox.Status
+}
+
+// Handler serves /livez, /readyz and /metrics. Ready means that the messages of
+// each outbox move or that there is nothing to move, for this process where it
+// leads and for another where it stands by; draining makes it false for good.
+// Of several outboxes /readyz tells each in a line, and /readyz?outbox=NAME one.
+func Handler(ctx context.Context, outboxes []Outbox, reg *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		s := status()
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		asked := outboxes
+		if name := r.URL.Query().Get("outbox"); name != "" {
+			asked = slices.DeleteFunc(slices.Clone(outboxes), func(o Outbox) bool { return o.Name != name })
+		}
 		switch {
 		case ctx.Err() != nil:
 			http.Error(w, "draining", http.StatusServiceUnavailable)
-		case !s.Ready(time.Now(), patience):
-			http.Error(w, notReady(s), http.StatusServiceUnavailable)
-		case s.Leading:
-			fmt.Fprintln(w, "ok: leading")
+		case len(asked) == 0:
+			http.Error(w, "there is no outbox of this name", http.StatusNotFound)
 		default:
-			fmt.Fprintln(w, "ok: standing by")
+			tell(w, asked, time.Now())
 		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return mux
+}
+
+// tell writes how each outbox fares; the answer is that of the worst.
+func tell(w http.ResponseWriter, outboxes []Outbox, now time.Time) {
+	var lines []string
+	ready := true
+	for _, o := range outboxes {
+		s := o.Status()
+		line := "ok: standing by"
+		switch {
+		case !s.Ready(now, patience):
+			line, ready = notReady(s), false
+		case s.Leading:
+			line = "ok: leading"
+		}
+		if o.Name != "" {
+			line = o.Name + ": " + line
+		}
+		lines = append(lines, line)
+	}
+	if text := strings.Join(lines, "\n"); ready {
+		fmt.Fprintln(w, text)
+	} else {
+		http.Error(w, text, http.StatusServiceUnavailable)
+	}
 }
 
 func notReady(s outbox.Status) string {

@@ -31,6 +31,8 @@ type Config struct {
 	Durable bool
 	// NoRedis leaves Redis out.
 	NoRedis bool
+	// NoKafka leaves Kafka out, NoPostgres Postgres.
+	NoKafka, NoPostgres bool
 }
 
 // Set is the servers of one run.
@@ -47,8 +49,8 @@ type Set struct {
 
 // Names tells which server served, for people and for JSON.
 type Names struct {
-	Postgres string `json:"postgres"`
-	Kafka    string `json:"kafka"`
+	Postgres string `json:"postgres,omitempty"`
+	Kafka    string `json:"kafka,omitempty"`
 	Redis    string `json:"redis,omitempty"`
 }
 
@@ -69,8 +71,12 @@ func Start(ctx context.Context, cfg Config) (*Set, error) {
 	if !cfg.NoRedis {
 		g.Go(func() (err error) { redis, err = startRedis(ctx, cfg); return err })
 	}
-	g.Go(func() (err error) { kafka, err = startKafka(ctx, cfg); return err })
-	g.Go(func() (err error) { pg, err = startPostgres(ctx, cfg); return err })
+	if !cfg.NoKafka {
+		g.Go(func() (err error) { kafka, err = startKafka(ctx, cfg); return err })
+	}
+	if !cfg.NoPostgres {
+		g.Go(func() (err error) { pg, err = startPostgres(ctx, cfg); return err })
+	}
 	err := g.Wait()
 	if redis != nil {
 		s.Redis, s.Names.Redis = redis.URL(), name(redis.Info())
