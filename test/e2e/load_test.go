@@ -23,10 +23,13 @@ type load struct {
 const loadKeys = 40
 
 // load starts a writer, which the end of the test stops at the latest.
-func (p *pipe) load(t *testing.T) *load {
+func (p *pipe) load(t *testing.T) *load { return p.loadEvery(t, 10*time.Millisecond) }
+
+// loadEvery is load with a transaction each pause.
+func (p *pipe) loadEvery(t *testing.T, pause time.Duration) *load {
 	l := &load{stop: make(chan struct{}), began: time.Now()}
 	l.stopped.Go(func() {
-		tick := time.NewTicker(10 * time.Millisecond)
+		tick := time.NewTicker(pause)
 		defer tick.Stop()
 		for version := 1; ; version++ {
 			_, err := p.db.DB.Exec(`

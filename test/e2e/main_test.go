@@ -6,6 +6,8 @@ package e2e
 import (
 	"database/sql"
 	"fmt"
+	"io"
+	"net/http"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -128,4 +130,18 @@ func command(t *testing.T, name string, args ...string) string {
 	out, err := cmd.Output()
 	require.NoError(t, err, fmt.Sprintf("%s %s: %s (the test command installs it)", name, strings.Join(args, " "), stderr.String()))
 	return string(out)
+}
+
+// page returns what a relay answers over HTTP.
+func page(t *testing.T, port int, path string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(body)
 }

@@ -132,7 +132,7 @@ func (c KafkaConfig) file(data string, port, controller int) []byte {
 		"transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
 		"transaction.state.log.num.partitions":             "4",
 		"share.coordinator.state.topic.replication.factor": "1", "share.coordinator.state.topic.min.isr": "1",
-		"group.initial.rebalance.delay.ms": "0", "auto.create.topics.enable": "false",
+		"group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000", "auto.create.topics.enable": "false",
 	}
 	maps.Copy(settings, c.Settings)
 	var b strings.Builder

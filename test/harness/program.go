@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,6 +21,8 @@ type ProgramConfig struct {
 	Env   []string // added to the test's own environment
 	Dir   string   // default: the test's
 	Stdin string   // what the program reads; default nothing
+	// Interactive keeps the program's input open, after Stdin, for Program.Say.
+	Interactive bool
 }
 
 // Program is a running program under test. It ends with the test at the latest,
@@ -27,6 +30,7 @@ type ProgramConfig struct {
 type Program struct {
 	t      testing.TB
 	cmd    *exec.Cmd
+	stdin  io.WriteCloser // nil unless interactive
 	stdout recorder
 	stderr recorder
 	done   chan struct{}
@@ -38,8 +42,10 @@ func StartProgram(t testing.TB, cfg ProgramConfig) *Program {
 	t.Helper()
 	p := &Program{t: t, cmd: exec.Command(cfg.Path, cfg.Args...), done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env = cfg.Dir, append(os.Environ(), cfg.Env...)
-	p.cmd.Stdin = strings.NewReader(cfg.Stdin)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if err := p.feed(cfg); err != nil {
+		t.Fatal("harness:", err)
+	}
 	p.cmd.WaitDelay = time.Second // its own children may keep its output open
 	detach(p.cmd, nil)
 	if err := p.cmd.Start(); err != nil {
@@ -54,7 +60,38 @@ func StartProgram(t testing.TB, cfg ProgramConfig) *Program {
 	if err != nil {
 		t.Fatal("harness:", err)
 	}
+	if cfg.Interactive && cfg.Stdin != "" {
+		p.Say(cfg.Stdin)
+	}
 	return p
+}
+
+func (p *Program) feed(cfg ProgramConfig) (err error) {
+	if !cfg.Interactive {
+		p.cmd.Stdin = strings.NewReader(cfg.Stdin)
+		return nil
+	}
+	p.stdin, err = p.cmd.StdinPipe()
+	return err
+}
+
+// Say writes text to the input of a program that was started as interactive. A
+// program that has ended does not hear it.
+func (p *Program) Say(text string) {
+	p.t.Helper()
+	if p.stdin == nil {
+		p.t.Fatalf("harness: %s was not started as interactive", p.cmd.Path)
+	}
+	if _, err := io.WriteString(p.stdin, text); err != nil && !p.ended() {
+		p.t.Fatalf("harness: say to %s: %v", p.cmd.Path, err)
+	}
+}
+
+// CloseInput ends the input of a program that was started as interactive.
+func (p *Program) CloseInput() {
+	if p.stdin != nil {
+		_ = p.stdin.Close() // it may have ended by itself
+	}
 }
 
 // PID is the program's process id.

@@ -29,6 +29,8 @@ var breaches = []struct {
 	{"its test does", "direction", "adapters/kafka/publisher_test.go", imports(module + "/test/harness"), ""},
 	{"a service adapter knows no other", "direction", "adapters/postgres/tx.go", imports(module + "/adapters/kafka"), "may not import ./adapters/kafka"},
 	{"a service adapter knows codec", "direction", "adapters/postgres/tx.go", imports(module+"/adapters/codec", module+"/app"), ""},
+	{"views stand on the cache", "direction", "adapters/views/sessions.go", imports(module + "/adapters/cache"), ""},
+	{"another service adapter does not", "direction", "adapters/httpapi/api.go", imports(module + "/adapters/cache"), "may not import ./adapters/cache"},
 	{"cmd takes no harness", "direction", "cmd/notifier/main.go", imports(module + "/test/harness"), "may not import ./test/harness"},
 	{"the demo's servers do", "direction", "cmd/millrace/servers/servers.go", imports(module + "/test/harness"), ""},
 	{"one command knows no other", "direction", "cmd/notifier/main.go", imports(module + "/cmd/millrace/cli"), "may not import ./cmd/millrace/cli"},

@@ -58,8 +58,9 @@ var direction = []directionRow{
 
 	// Toolkit: knows no app, no domain, no sibling. Its tests may wire siblings.
 	{"adapters/kafka/...", []string{std, third, own, "./outbox"}, toolkitTests},
-	{"adapters/consumer/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/consumer/...", []string{std, third, own, "./outbox", "./adapters/consumer"}, toolkitTests},
 	{"adapters/cache/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/schedule/locktest", []string{std, third, "./adapters/schedule"}, nil},
 	{"adapters/schedule/...", []string{std, third, own, "./outbox"}, toolkitTests},
 	{"adapters/telemetry/...", []string{std, third, own, "./outbox"}, toolkitTests},
 	{"adapters/console/...", []string{std, third, own, "./outbox"}, toolkitTests},
@@ -68,8 +69,9 @@ var direction = []directionRow{
 	// Service: implements app's ports.
 	{"adapters/codec/...", []string{std, third, own, "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
 	{"adapters/postgres/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
-	{"adapters/orm/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
-	{"adapters/views/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
+	{"adapters/orm/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, ormTests},
+	{"adapters/views/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec", "./adapters/cache"}, viewTests},
+	{"adapters/passwords/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
 	{"adapters/gateway/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
 	{"adapters/httpapi/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
 
@@ -86,10 +88,17 @@ var direction = []directionRow{
 }
 
 // toolkitTests: the tests of a toolkit adapter may wire it with its siblings.
-var toolkitTests = []string{"./outbox/...", "./sql", "./adapters/kafka", "./adapters/consumer", "./adapters/cache", "./adapters/schedule", "./adapters/telemetry", "./test/..."}
+var toolkitTests = []string{"./outbox/...", "./sql", "./adapters/kafka", "./adapters/consumer/...", "./adapters/cache", "./adapters/schedule", "./adapters/telemetry", "./test/..."}
 
 // serviceTests: the tests of a service adapter run app's suites on real servers.
 var serviceTests = []string{"./app/apptest", "./outbox/...", "./sql", "./test/..."}
+
+// The ORM's repositories run in the unit of work of package postgres, and the
+// session cache stands on rows that are really there.
+var (
+	ormTests  = append([]string{"./adapters/postgres"}, serviceTests...)
+	viewTests = append([]string{"./adapters/postgres"}, serviceTests...)
+)
 
 // watermillFiles are where Watermill's types may appear. Writer.Append, Message
 // and the Log seam stay free of them.
@@ -103,7 +112,7 @@ var watermillFiles = patterns{
 // no part needs.
 var sqlFiles = patterns{
 	allow: []string{
-		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/postgres/...", "adapters/watermillsql/queries.go", "test/...",
+		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/postgres/...", "adapters/consumer/audit/queries.go", "adapters/watermillsql/queries.go", "adapters/schedule/queries.go", "adapters/consumer/quarantine/queries.go", "adapters/consumer/inbox/queries.go", "test/...",
 		"cmd/millrace/bench/...", "cmd/millrace/demo/...", "cmd/millrace/servers/database.go", "cmd/millrace/doctor/postgres.go",
 	},
 }
@@ -112,8 +121,8 @@ var sqlFiles = patterns{
 var (
 	topFolders     = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "outbox", "sql", "test"}
 	foldersWithout = []string{"deploy", "docs"}
-	adapterFolders = []string{"cache", "codec", "console", "consumer", "gateway", "httpapi", "kafka", "orm", "postgres", "schedule", "telemetry", "views", "watermillsql"}
-	testFolders    = []string{"bench", "e2e", "faults", "harness", "house", "outboxtest", "report", "servers"}
+	adapterFolders = []string{"cache", "codec", "console", "consumer", "gateway", "httpapi", "kafka", "orm", "passwords", "postgres", "schedule", "telemetry", "views", "watermillsql"}
+	testFolders    = []string{"bench", "e2e", "faults", "harness", "house", "interop", "outboxtest", "report", "servers"}
 	cmdFolders     = []string{"millrace", "notifier"}
 )
 

@@ -1,0 +1,44 @@
+package faults
+
+import (
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// A handler panics on one key: its events become dead letters that say where, and
+// everything else is handled by the same process.
+func TestPanic_OnOneKeyCostsThatKeyAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	w.produce(300, keysOf(15)...)
+	handle := w.inbox(w.db.DB).Handler(effect)
+	r := w.router(consumer.Config{Retry: consumer.FixedBackOff(time.Hour, 3)})
+	r.Handle("panics", w.topic, w.subscriber(kafka.SubscriberConfig{Concurrency: 4}), func(msg *message.Message) error {
+		if rec, _ := outbox.RecordFrom(msg.Context()); string(rec.Key) == "k7" {
+			panic("index out of range of k7")
+		}
+		return handle(msg)
+	})
+	stop := start(t, r)
+	w.awaitCount(consumer.OutcomeDeadLettered, 20)
+	w.awaitCount(consumer.OutcomeDone, 280)
+	require.NoError(t, stop())
+	letters := w.letters()
+	require.Len(t, letters, 20)
+	for _, l := range letters {
+		require.Equal(t, "k7", string(l.Key))
+		require.Equal(t, "panic", l.Header(consumer.HeaderDisposition))
+		require.Equal(t, "1", l.Header(consumer.HeaderAttempts), "a panic is not tried again")
+		require.Contains(t, l.Header(consumer.HeaderExceptionMessage), "index out of range of k7")
+		require.Contains(t, l.Header(consumer.HeaderExceptionStacktrace), "panic_test.go")
+	}
+	delete(w.produced, "k7")
+	w.requireOnceInOrder()
+}

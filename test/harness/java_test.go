@@ -1,0 +1,29 @@
+package harness_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/test/harness"
+)
+
+func TestJava_ProgramIsCompiledWithItsLibrariesAndAnswers(t *testing.T) {
+	t.Parallel()
+	p := harness.BuildJava(t, "testdata/java").Start(t, "Echo", "grüß")
+	p.AwaitOutput("a library answers", 60*time.Second)
+	p.Say("one\n")
+	p.AwaitOutput("grüß one\n", 20*time.Second)
+	require.NoError(t, p.Pause())
+	p.Say("two\n")
+	require.Equal(t, "grüß one\n", p.Stdout())
+	require.NoError(t, p.Resume())
+	p.AwaitOutput("grüß two\n", 20*time.Second)
+	p.CloseInput()
+	require.Equal(t, 7, p.Wait(20*time.Second))
+
+	again := harness.BuildJava(t, "testdata/java").Start(t, "Echo", "x")
+	again.Kill()
+	require.Equal(t, -1, again.Wait(20*time.Second))
+}
