@@ -22,7 +22,9 @@ func nowhere(t *testing.T) *redis.Client { return clientOf(t, &redis.Options{Add
 func TestDirect_ACallerNeverGetsWhatWasReadBeforeItCame(t *testing.T) {
 	t.Parallel()
 	tb, read, let := held()
-	c := newVersioned(t, newStore(t, nowhere(t), cache.StoreConfig{LoadTimeout: time.Minute}), tb.load, cache.VersionedConfig[thing]{})
+	y := &tally{}
+	s := newStore(t, nowhere(t), cache.StoreConfig{LoadTimeout: time.Minute, Hooks: y.hooks()})
+	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
 	t.Cleanup(let) // before the store is closed
 	tb.commit("a")
 	first := make(chan int64, 1)
@@ -38,6 +40,7 @@ func TestDirect_ACallerNeverGetsWhatWasReadBeforeItCame(t *testing.T) {
 			}
 		})
 	}
+	require.Eventually(t, func() bool { return y.of("error") == 51 }, 20*time.Second, time.Millisecond, "all have come")
 	let()
 	readers.Wait()
 	require.EqualValues(t, 1, <-first)

@@ -70,6 +70,20 @@ func TestTrap_StaleOverwriteByALateFill(t *testing.T) {
 	}
 }
 
+// A load from a replica that lags holds the lease, and yet is too old.
+func TestTrap_StaleOverwriteFromAReplica(t *testing.T) {
+	t.Parallel()
+	tb := newTable()
+	c, rdb := open(t, tb, cache.StoreConfig{})
+	tb.commit("a")
+	_, err := c.Put(t.Context(), "a", cache.Found(2, named("a", 2)))
+	require.NoError(t, err)
+	require.NoError(t, c.Invalidate(t.Context(), "a"))
+	_, err = c.Get(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprintf("%020d", 2), rdb.GetRange(t.Context(), "thing:a", 0, 19).Val(), "nothing older takes its place")
+}
+
 // The measurement behind the trap: of 400 keys with a racing reader and writer
 // each, none may be stale once both have finished.
 func TestTrap_StaleOverwriteOfManyRaces(t *testing.T) {

@@ -120,7 +120,9 @@ func TestRoster_AnIdleFleetAsksLittle(t *testing.T) {
 		background(t, f.Run)
 		fleets = append(fleets, f)
 	}
-	written := func() (announcements, renewals, all int) { // of this database, as far as Postgres has been told
+	// Of this database, as far as Postgres has been told. The transactions are only
+	// logged: those of autovacuum are among them.
+	written := func() (announcements, renewals, all int) {
 		require.NoError(t, db.DB.QueryRow(`
 			SELECT (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'outbox_roster'),
 			       (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'outbox_cursor'),
@@ -140,5 +142,4 @@ func TestRoster_AnIdleFleetAsksLittle(t *testing.T) {
 	require.Positive(t, renewed-renewals)
 	require.Less(t, rate(announcements, announced), 2*1.3)
 	require.Less(t, rate(renewals, renewed), 1.3)
-	require.Less(t, rate(all, done), 2*2.5, "an unprepared statement counts as two")
 }
