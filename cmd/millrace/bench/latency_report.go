@@ -79,8 +79,10 @@ func newLatencyReport(cfg LatencyConfig, g *ground, results []*latencyResult) *L
 		rep.Ratios["forwarder_tuned_vs_millrace_p50"] = ratio(rival.P50, ours.P50)
 		rep.Ratios["forwarder_tuned_vs_millrace_p99"] = ratio(rival.P99, ours.P99)
 	}
-	rep.Ratios["millrace_vs_direct_p50"] = ratio(ours.P50, by[nameDirect].P50)
-	rep.Ratios["millrace_vs_direct_p99"] = ratio(ours.P99, by[nameDirect].P99)
+	if ceiling := by[nameDirect]; ceiling != nil {
+		rep.Ratios["millrace_vs_direct_p50"] = ratio(ours.P50, ceiling.P50)
+		rep.Ratios["millrace_vs_direct_p99"] = ratio(ours.P99, ceiling.P99)
+	}
 	if held := by[nameInProcess+" long_tx"]; held != nil {
 		q := held.quantiles()
 		rep.LongTxMS = &q

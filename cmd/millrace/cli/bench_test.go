@@ -99,6 +99,21 @@ func TestBenchLatency_AtFullSpeedWithoutTheRival(t *testing.T) {
 	}
 }
 
+func TestBenchLatency_AgesTheLongTransactions(t *testing.T) {
+	t.Parallel()
+	var report struct {
+		LongTx  map[string]float64 `json:"long_tx_latency_ms"`
+		Results []struct {
+			Name string
+			Long bool `json:"long_tx"`
+		}
+	}
+	benchmark(t, &report, "latency", "--rate", "100", "--for", "300ms", "--rounds", "1", "--writers", "2", "--long-tx", "--age", "1s")
+	require.Len(t, report.Results, 2)
+	require.True(t, report.Results[1].Long)
+	require.Positive(t, report.LongTx["p99"])
+}
+
 func TestBenchWrite_ComparesTransactionsWithAndWithout(t *testing.T) {
 	t.Parallel()
 	var report struct {
