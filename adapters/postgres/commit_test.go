@@ -13,10 +13,10 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-func through(t *testing.T, cfg postgres.Config) (*storage, *proxy, *postgres.Reader) {
+func through(t *testing.T, cfg postgres.Config) (*storage, *harness.CommitProxy, *postgres.Reader) {
 	t.Helper()
 	direct := harness.NewDatabase(t)
-	p, dsn := before(t, direct.DSN)
+	p, dsn := harness.NewCommitProxy(t, direct.DSN)
 	db, err := sql.Open("postgres", dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
@@ -26,7 +26,7 @@ func through(t *testing.T, cfg postgres.Config) (*storage, *proxy, *postgres.Rea
 func TestDo_KnowsItCommittedWhenTheAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	s, p, reader := through(t, postgres.Config{})
-	p.mode.Store(loseReply)
+	p.SpoilNext(harness.LoseReply)
 	id, err := s.add(t.Context(), t)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, s.commits.Load())
@@ -38,7 +38,7 @@ func TestDo_KnowsItCommittedWhenTheAnswerIsLost(t *testing.T) {
 func TestDo_KnowsItDidNotCommitWhenTheRequestIsLost(t *testing.T) {
 	t.Parallel()
 	s, p, reader := through(t, postgres.Config{})
-	p.mode.Store(loseCommit)
+	p.SpoilNext(harness.LoseCommit)
 	id, err := s.add(t.Context(), t)
 	require.ErrorContains(t, err, "rolled back")
 	require.NotErrorIs(t, err, postgres.ErrCommitUnknown)
@@ -50,7 +50,7 @@ func TestDo_KnowsItDidNotCommitWhenTheRequestIsLost(t *testing.T) {
 func TestDo_SaysSoWhenTheOutcomeCannotBeKnown(t *testing.T) {
 	t.Parallel()
 	s, p, _ := through(t, postgres.Config{ResolveWait: 200 * time.Millisecond})
-	p.mode.Store(loseEverything)
+	p.SpoilNext(harness.LoseServer)
 	_, err := s.add(t.Context(), t)
 	require.ErrorIs(t, err, postgres.ErrCommitUnknown)
 	require.Zero(t, s.commits.Load())

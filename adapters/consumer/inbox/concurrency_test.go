@@ -12,11 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
+	"github.com/millrace-go/millrace/test/harness"
 )
 
 func TestInbox_LostAnswersToCommitDoNotDoubleAnEffect(t *testing.T) {
 	t.Parallel()
-	for name, mode := range map[string]int32{"reply lost": loseReply, "commit lost": loseCommit} {
+	for name, mode := range map[string]harness.CommitFault{"reply lost": harness.LoseReply, "commit lost": harness.LoseCommit} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, told := newStore(t), new(commits)
@@ -26,13 +27,13 @@ func TestInbox_LostAnswersToCommitDoNotDoubleAnEffect(t *testing.T) {
 			one, many := i.Handler(effect), i.Batch(effect)
 			require.NoError(t, one(newEvent("k0", 0, "warm").deliver(t.Context())))
 
-			p.mode.Store(mode)
+			p.SpoilNext(mode)
 			require.NoError(t, one(newEvent("k1", 1, "a").deliver(t.Context())))
-			require.Equal(t, int32(1), p.spoiled.Load())
+			require.Equal(t, 1, p.Spoiled())
 			require.Equal(t, 2, told.last(t).Attempts)
-			p.mode.Store(mode)
+			p.SpoilNext(mode)
 			require.NoError(t, many(batchOf(t.Context(), newEvent("k1", 2, "b"), newEvent("k2", 3, "c"))))
-			require.Equal(t, int32(2), p.spoiled.Load())
+			require.Equal(t, 2, p.Spoiled())
 			last := told.last(t)
 			require.Equal(t, []int{2, 0, 2}, []int{last.Applied, last.Duplicates, last.Attempts}, "its own work is no duplicate")
 			require.Equal(t, 3, woken)
@@ -47,7 +48,7 @@ func TestInbox_AnswersWithAnErrorWhenItCannotLookUpTheCommit(t *testing.T) {
 	p, db := behindProxy(t, s)
 	handle := newInbox(t, db, inbox.Config{Retries: -1}).Handler(effect)
 	require.NoError(t, handle(newEvent("k0", 0, "warm").deliver(t.Context())))
-	p.mode.Store(loseReply)
+	p.SpoilNext(harness.LoseReply)
 	e := newEvent("k1", 1, "a")
 	require.ErrorContains(t, handle(e.deliver(t.Context())), "not answered")
 	require.NoError(t, handle(e.deliver(t.Context())), "the next delivery finds out")
