@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,10 +48,9 @@ func (s stock) run(ctx context.Context, round int) error {
 	if err != nil {
 		return fmt.Errorf("sql subscriber: %w", err)
 	}
-	defer sub.Close()
 	fwd, err := forwarder.NewForwarder(sub, pub, watermill.NopLogger{}, forwarder.Config{ForwarderTopic: forwarderTable})
 	if err != nil {
-		return fmt.Errorf("forwarder: %w", err)
+		return errors.Join(fmt.Errorf("forwarder: %w", err), sub.Close())
 	}
-	return fwd.Run(ctx)
+	return fwd.Run(ctx) // its router closes the subscriber, which bears no second Close beside that
 }
