@@ -22,6 +22,19 @@ type ResendFailed struct {
 	// Guard runs in each transaction of the job, before it writes. Its error rolls
 	// the transaction back: it is to say that the lock was lost. Default: none.
 	Guard func(ctx context.Context, tx Tx) error
+	// Recorded is told of each attempt once it is recorded, in the context of the
+	// run, concurrently. Default: nobody.
+	Recorded func(ctx context.Context, a ResentAttempt)
+}
+
+// ResentAttempt is one attempt to send a notification again. It was made in the
+// notification's own trace; the run has another one.
+type ResentAttempt struct {
+	NotificationID notification.ID
+	Number         int                 // of the attempt, from 1
+	Status         notification.Status // after it
+	Trace          domain.Trace        // of the notification
+	Err            error               // why it did not succeed
 }
 
 // Resent counts what became of the notifications that one run claimed.
@@ -47,6 +60,9 @@ type Resent struct {
 func (s *Sender) ResendFailedNotifications(ctx context.Context, cmd ResendFailed) (Resent, error) {
 	if cmd.Guard == nil {
 		cmd.Guard = func(context.Context, Tx) error { return nil }
+	}
+	if cmd.Recorded == nil {
+		cmd.Recorded = func(context.Context, ResentAttempt) {}
 	}
 	r := &resend{s: s, cmd: cmd}
 	for ctx.Err() == nil {
@@ -124,7 +140,7 @@ func (r *resend) work(ctx context.Context, claims []Claim) {
 
 // one makes one attempt and records it.
 func (r *resend) one(ctx context.Context, c Claim) {
-	over := c.Status == "" || c.Status.Final()
+	run, over := ctx, c.Status == "" || c.Status.Final()
 	var outcome error
 	if !over {
 		ctx = WithTrace(r.s.cfg.Tracer.Continue(ctx, c.Trace.Parent), c.Trace)
@@ -143,7 +159,9 @@ func (r *resend) one(ctx context.Context, c Claim) {
 	case errors.Is(outcome, ErrNotNow):
 		r.release(ctx, r.s.pause(outcome), c)
 	default:
-		r.record(ctx, c, outcome)
+		if status := r.record(ctx, c, outcome); status != "" {
+			r.cmd.Recorded(run, ResentAttempt{NotificationID: c.ID, Number: c.Attempt, Status: status, Trace: c.Trace, Err: outcome})
+		}
 	}
 }
 
@@ -163,9 +181,9 @@ func (r *resend) forget(ctx context.Context, c Claim) {
 }
 
 // record writes the notification first and the claim after it, in the order in
-// which everybody locks the two.
-func (r *resend) record(ctx context.Context, c Claim, outcome error) {
-	var status notification.Status
+// which everybody locks the two. It returns the notification's status, and none if
+// nothing was written.
+func (r *resend) record(ctx context.Context, c Claim, outcome error) (status notification.Status) {
 	err := r.transact(ctx, func(ctx context.Context, tx Tx) error {
 		n, err := tx.Notifications().Get(ctx, c.ID)
 		if err != nil {
@@ -183,8 +201,10 @@ func (r *resend) record(ctx context.Context, c Claim, outcome error) {
 	switch {
 	case lost(err):
 		r.count(func(done *Resent) { done.Lost++ })
+		return ""
 	case err != nil:
 		r.fail(fmt.Errorf("record attempt %d of notification %s: %w", c.Attempt, c.ID, err))
+		return ""
 	case status == notification.StatusSent:
 		r.count(func(done *Resent) { done.Sent++ })
 	case status == notification.StatusAbandoned:
@@ -192,6 +212,7 @@ func (r *resend) record(ctx context.Context, c Claim, outcome error) {
 	default:
 		r.count(func(done *Resent) { done.Failed++ })
 	}
+	return status
 }
 
 // lost reports that somebody else has decided about the notification.

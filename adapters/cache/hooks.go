@@ -44,6 +44,9 @@ type Hooks struct {
 	Breaker func(open bool)
 	// Flushed: Redis has lost its data since this process last looked.
 	Flushed func()
+	// Warning: Redis is set up in a way that is bad for a cache; text tells what to
+	// do. Run says so, once until Redis has lost its data.
+	Warning func(text string)
 	// Trouble: something was wrong that no caller is told of, since the database
 	// answers instead.
 	Trouble func(cache string, err error)
@@ -82,6 +85,12 @@ func (h *Hooks) breaker(open bool) {
 func (h *Hooks) flushed() {
 	if h.Flushed != nil {
 		h.Flushed()
+	}
+}
+
+func (h *Hooks) warning(text string) {
+	if h.Warning != nil {
+		h.Warning(text)
 	}
 }
 

@@ -276,6 +276,27 @@ func TestTrap_EvictionPolicyIsCheckedAtTheStart(t *testing.T) {
 	require.ErrorIs(t, err, cache.ErrUnavailable)
 }
 
+// The one who runs a service learns of it from the log, without calling Check.
+func TestTrap_EvictionPolicyIsToldByRun(t *testing.T) {
+	t.Parallel()
+	r := harness.PrivateRedis(t, harness.RedisConfig{Real: true})
+	rdb := clientOf(t, &redis.Options{Addr: r.Addr()})
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "100mb").Err())
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory-policy", "volatile-lru").Err())
+	told := make(chan string, 100)
+	s := newStore(t, rdb, cache.StoreConfig{WatchInterval: 5 * time.Millisecond, Hooks: cache.Hooks{Warning: func(text string) { told <- text }}})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	require.Contains(t, <-told, "volatile-lru")
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-random").Err())
+	require.NoError(t, rdb.FlushAll(t.Context()).Err())
+	require.Contains(t, <-told, "allkeys-random", "it looks again when the data are gone")
+	stop()
+	require.NoError(t, <-ended)
+	require.Empty(t, told, "once each")
+}
+
 // go-redis ignores a context's deadline unless told otherwise: on a paused Redis
 // a call with 50 ms takes seconds.
 func TestTrap_DeadlineIsIgnored(t *testing.T) {

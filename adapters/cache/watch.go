@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Run looks after Redis until ctx ends: it notices when Redis has lost its data,
-// and keeps the near layers fresh. Without it the caches work, but nobody is told
+// Run looks after Redis until ctx ends: it checks how Redis makes room, notices
+// when it has lost its data, and keeps the near layers fresh. Without it the caches work, but nobody is told
 // of a flush and near layers are not used. It returns nil.
 func (s *Store) Run(ctx context.Context) error {
 	var both sync.WaitGroup
@@ -38,20 +38,31 @@ func (s *Store) watchEpoch(ctx context.Context) {
 	last := ""
 	for ctx.Err() == nil {
 		answer, err := s.run(ctx, epochScript, []string{s.cfg.EpochKey}, rand.Text())
-		if epoch, ok := answer.(string); ok && err == nil {
-			if last != "" && epoch != last {
+		if epoch, ok := answer.(string); ok && err == nil && epoch != last {
+			if last != "" {
 				s.flushes.Add(1)
 				s.cfg.Hooks.flushed()
 			}
 			last = epoch
+			s.warn(ctx)
 		}
 		_ = wait(ctx, s.cfg.WatchInterval)
 	}
 }
 
+// warn tells the hook what Check finds.
+func (s *Store) warn(ctx context.Context) {
+	warnings, err := s.Check(ctx)
+	s.cfg.Hooks.trouble("", err)
+	for _, w := range warnings {
+		s.cfg.Hooks.warning(w)
+	}
+}
+
 // Check asks Redis how it makes room and returns what is wrong with that for a
-// cache, each with what to do; nothing if all is well. Call it at the start and
-// log what it says: the caches work in any case.
+// cache, each with what to do; nothing if all is well. Run does so at its start
+// and whenever Redis has lost its data, and tells the hook Warning: the caches
+// work in any case.
 func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	text, err := s.rdb.Info(ctx, "memory").Result()
 	if err != nil {

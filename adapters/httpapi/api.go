@@ -40,6 +40,8 @@ type Config struct {
 	Access Access
 	// Reports, if set, serves /v1/statistics. Default: it is not found.
 	Reports Reports
+	// Metrics, if set, serves /metrics. Default: it is not found.
+	Metrics http.Handler
 	// Logger takes the errors behind answers of 500. Default: discarded.
 	Logger *slog.Logger
 }
@@ -93,6 +95,9 @@ func (a *API) routes() http.Handler {
 	}
 	if a.cfg.Reports != nil {
 		mux.HandleFunc("GET /v1/statistics", a.statistics)
+	}
+	if a.cfg.Metrics != nil {
+		mux.Handle("GET /metrics", a.cfg.Metrics)
 	}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", a.ready)

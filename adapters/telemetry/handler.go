@@ -13,6 +13,20 @@ const (
 	FieldTraceFlags = "trace_flags"
 )
 
+// FieldLinkTraceID names another trace that a line is about, as when a job, in a
+// trace of its own, takes up work that began in an earlier one; see [Link].
+const FieldLinkTraceID = "link_trace_id"
+
+// Link is the field for the trace of a traceparent header. One that is not valid
+// gives the empty attribute, which handlers leave out.
+func Link(traceparent string) slog.Attr {
+	t, ok := ParseTraceparent(traceparent)
+	if !ok {
+		return slog.Attr{}
+	}
+	return slog.String(FieldLinkTraceID, t.ID())
+}
+
 // Handler is a slog.Handler that adds to each line, at the top level and also
 // after WithGroup: trace_id, span_id and trace_flags of the context; topic,
 // partition, offset and group of the Kafka record the context carries; and the

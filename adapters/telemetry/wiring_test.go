@@ -36,13 +36,8 @@ func observed(ctx context.Context, store *pgstore.Store, pub message.Publisher, 
 	}
 	metrics.Follow(relay.Status)
 	go metrics.WatchLag(ctx, func(ctx context.Context) (telemetry.Lag, error) {
-		lags, err := store.Lag(ctx)
-		for _, l := range lags {
-			if l.Relay == cfg.Name {
-				return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, nil
-			}
-		}
-		return telemetry.Lag{}, errors.Join(err, errors.New("the relay has not run yet"))
+		l, err := store.LagOf(ctx, cfg.Name)
+		return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, err
 	}, 0)
 	return relay, telemetry.TraceAppender(store, tracer), nil
 }

@@ -35,6 +35,21 @@ SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)
  UNION ALL
  SELECT x.created_at FROM unnest($2::bigint[], $3::bigint[]) AS g(lo, hi) JOIN outbox x ON x.position BETWEEN g.lo AND g.hi) m`
 
+// LagOf reports the named relay, as Lag does. It is an error if that has not run
+// yet.
+func (s *Store) LagOf(ctx context.Context, relay string) (RelayLag, error) {
+	lags, err := s.Lag(ctx)
+	if err != nil {
+		return RelayLag{}, err
+	}
+	for _, l := range lags {
+		if l.Relay == relay {
+			return l, nil
+		}
+	}
+	return RelayLag{}, fmt.Errorf("relay %q has not run yet: it has no cursor", relay)
+}
+
 // Lag reports every relay that has a cursor. It counts rows, which takes time in
 // proportion to the backlog.
 func (s *Store) Lag(ctx context.Context) ([]RelayLag, error) {

@@ -111,13 +111,8 @@ func (c *call) carry(ctx context.Context, sources []*source, metrics *health.Met
 // lagOf is what one of the relays of store has still to do.
 func lagOf(store *pgstore.Store, relay string) telemetry.LagFunc {
 	return func(ctx context.Context) (telemetry.Lag, error) {
-		lags, err := store.Lag(ctx)
-		for _, l := range lags {
-			if l.Relay == relay {
-				return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, nil
-			}
-		}
-		return telemetry.Lag{}, errors.Join(err, errors.New("the relay has not run yet"))
+		l, err := store.LagOf(ctx, relay)
+		return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, err
 	}
 }
 

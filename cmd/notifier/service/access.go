@@ -97,17 +97,3 @@ func (s *service) consumeAccounts() error {
 	s.router.Handle("sessions", s.cfg.AccountTopic, sub, consumer.Typed(s.decode, apply), consumer.WithGroup(s.cfg.SessionGroup))
 	return nil
 }
-
-func (s *service) cacheHooks() cache.Hooks {
-	return cache.Hooks{
-		Breaker: func(open bool) {
-			if open {
-				s.log.Warn("redis is left alone after errors; postgres answers")
-				return
-			}
-			s.log.Info("redis is used again")
-		},
-		Flushed: func() { s.log.Warn("redis has lost its data; postgres fills it again") },
-		Trouble: func(cache string, err error) { s.log.Debug("cache", "cache", cache, "error", err) },
-	}
-}

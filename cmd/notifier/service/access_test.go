@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -67,24 +66,6 @@ func (r *running) me(t *testing.T, token string) int {
 	return ask(t, "GET", r.url+"/v1/me", token, "").code
 }
 
-// journal is what the service logged.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // What the README shows, on both repositories.
 func TestAccess_FromSignUpToLogoutEverywhere(t *testing.T) {
 	t.Parallel()
@@ -93,7 +74,7 @@ func TestAccess_FromSignUpToLogoutEverywhere(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.cfg.Repository = repository
-			log := &journal{}
+			log := &lines{}
 			w.cfg.Logger = slog.New(telemetry.NewHandler(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			s := start(t, w.cfg)
 			s.awaitReady(t)

@@ -87,37 +87,3 @@ func (s *service) project(b *outbox.MessageBatch) error {
 	}
 	return nil
 }
-
-func (s *service) consumerHooks() consumer.Hooks {
-	return consumer.Hooks{
-		Delivered: func(d consumer.Delivery) {
-			if d.Outcome == consumer.OutcomeDeadLettered {
-				s.log.Warn("message became a dead letter", "handler", d.Handler, "topic", d.Topic, "partition", d.Partition,
-					"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
-			}
-		},
-		Retrying: func(d consumer.Delivery, err error, wait time.Duration) {
-			s.log.Warn("handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", err, "in", wait.String())
-		},
-		DeadLetterFailed: func(d consumer.Delivery, err error, wait time.Duration) {
-			s.log.Warn("dead letter was not taken", "handler", d.Handler, "message", d.MessageID, "error", err, "again_in", wait.String())
-		},
-	}
-}
-
-func (s *service) relayHooks() outbox.Hooks {
-	return outbox.Hooks{
-		Leading: func(epoch int64) { s.log.Info("relay leads", "relay", s.cfg.Relay, "epoch", epoch) },
-		Stopped: func(epoch int64, err error) {
-			if err != nil {
-				s.log.Warn("relay lost the lead", "relay", s.cfg.Relay, "epoch", epoch, "error", err)
-			}
-		},
-		Parked: func(p outbox.Parked) {
-			s.log.Warn("message parked", "position", p.Position, "topic", p.Topic, "reason", p.Reason)
-		},
-		Retrying: func(err error, in time.Duration) {
-			s.log.Warn("relay tries again", "postgres", s.cfg.postgresAddr(), "kafka", s.cfg.kafkaAddr(), "error", err, "in", in.String())
-		},
-	}
-}

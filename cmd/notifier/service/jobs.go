@@ -18,11 +18,7 @@ func (s *service) buildJobs() error {
 	if err != nil {
 		return err
 	}
-	locker, err := schedule.NewLocker(locks, schedule.LockerConfig{Hooks: schedule.Hooks{
-		Lost: func(g schedule.Grant, err error) {
-			s.log.Warn("job lost its lock", "job", g.Name, "fence", g.Fence, "error", err)
-		},
-	}})
+	locker, err := schedule.NewLocker(locks, schedule.LockerConfig{Hooks: s.lockHooks()})
 	if err != nil {
 		return err
 	}
@@ -66,12 +62,21 @@ func newTrace(ctx context.Context, _ string) (context.Context, string) {
 // and comes back late writes nothing: each transaction checks the fence.
 func (s *service) resendFailed(ctx context.Context) error {
 	fence, _ := schedule.Fence(ctx)
-	done, err := s.sender.ResendFailedNotifications(ctx, app.ResendFailed{Fence: fence, Guard: guard})
+	done, err := s.sender.ResendFailedNotifications(ctx, app.ResendFailed{Fence: fence, Guard: guard, Recorded: s.logResent})
 	if done.Claimed > 0 || err != nil {
 		s.log.InfoContext(ctx, "failed notifications sent again", "claimed", done.Claimed, "sent", done.Sent, "failed", done.Failed,
 			"abandoned", done.Abandoned, "lost", done.Lost, "released", done.Released, "fence", fence)
 	}
 	return err
+}
+
+// logResent ties the trace of a run to those of the notifications that it took up.
+func (s *service) logResent(ctx context.Context, a app.ResentAttempt) {
+	line := []any{telemetry.Link(a.Trace.Parent), "notification", a.NotificationID, "attempt", a.Number, "status", a.Status}
+	if a.Err != nil {
+		line = append(line, "error", a.Err)
+	}
+	s.log.InfoContext(ctx, "notification sent again", line...)
 }
 
 // guard checks the job's fence in the transaction of the effect.

@@ -2,8 +2,12 @@ package service_test
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +16,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/gateway"
 	"github.com/millrace-go/millrace/adapters/postgres"
+	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/test/harness"
@@ -141,6 +146,8 @@ func TestJobs_FailedNotificationsAreSentAgain(t *testing.T) {
 	o := newOffice(t, notification.Policy{First: time.Millisecond})
 	o.cfg.Sending.Resend, o.cfg.Sending.ResendAtLeast = "* * * * * *", "0s"
 	o.fake.Fail(gateway.Faults{ErrorRate: 1})
+	var log lines
+	o.cfg.Logger = slog.New(telemetry.NewHandler(slog.NewJSONHandler(&log, nil)))
 	s := start(t, o.cfg)
 	s.awaitReady(t)
 	path := s.request(t)
@@ -162,9 +169,34 @@ func TestJobs_FailedNotificationsAreSentAgain(t *testing.T) {
 	for _, r := range harness.ReadTopic(t, o.cfg.Brokers, o.cfg.Topic) {
 		require.Contains(t, r.Header("traceparent"), "0af7651916cd43dd8448eb211c80319c", "so does each event")
 	}
+	requireLinked(t, o.db.DB, log.String())
 	var runs, fences int
 	require.NoError(t, o.db.DB.QueryRow(`SELECT count(*), count(DISTINCT fence) FROM job_run
 		WHERE name = 'resendFailedNotifications' AND fence > 0`).Scan(&runs, &fences))
 	require.Positive(t, runs)
 	require.Equal(t, runs, fences, "each run has a fence of its own")
+}
+
+// requireLinked finds the attempt that succeeded by the trace of its notification,
+// in a line that has the trace of the job's run.
+func requireLinked(t *testing.T, db *sql.DB, log string) {
+	t.Helper()
+	sent := 0
+	for text := range strings.Lines(log) {
+		var line struct {
+			Msg, Status string
+			Run         string `json:"trace_id"`
+			Link        string `json:"link_trace_id"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(text), &line), text)
+		if line.Msg != "notification sent again" || line.Status != string(notification.StatusSent) {
+			continue
+		}
+		sent++
+		require.Equal(t, "0af7651916cd43dd8448eb211c80319c", line.Link, text)
+		var job string
+		require.NoError(t, db.QueryRow(`SELECT name FROM job_run WHERE trace_id = $1`, line.Run).Scan(&job), text)
+		require.Equal(t, "resendFailedNotifications", job)
+	}
+	require.Equal(t, 1, sent)
 }

@@ -110,12 +110,8 @@ func (s *service) consumeSending() error {
 	}
 	breaker, err := consumer.NewBreaker(consumer.BreakerConfig{
 		Pauser: sub, ProbeEvery: s.cfg.Sending.ProbeEvery, MaxHold: -1,
-		Opened: func(b consumer.BreakerStatus) {
-			s.log.Warn("sending is paused", "topic", b.Topic, "partition", b.Partition)
-		},
-		Closed: func(b consumer.BreakerStatus) {
-			s.log.Info("sending goes on", "topic", b.Topic, "partition", b.Partition)
-		},
+		Opened: func(b consumer.BreakerStatus) { s.paused(b, true) },
+		Closed: func(b consumer.BreakerStatus) { s.paused(b, false) },
 	})
 	if err != nil {
 		return err
@@ -161,12 +157,7 @@ func (s *service) decodeWith(m *message.Message) (decoded, error) {
 // inbox makes the effects of a group once; it is pruned while the service works.
 func (s *service) inbox(group string) (*inbox.Inbox, error) {
 	i, err := inbox.New(s.db, inbox.Config{
-		Group: group, Committed: s.wake,
-		Hooks: inbox.Hooks{Pruned: func(rows int, err error) {
-			if err != nil {
-				s.log.Warn("inbox not pruned", "group", group, "rows", rows, "error", err)
-			}
-		}},
+		Group: group, Committed: s.wake, Hooks: s.inboxHooks(group),
 	})
 	if err == nil {
 		s.inboxes = append(s.inboxes, i)

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -105,24 +104,6 @@ func TestSending_WaitsForAGatewayThatIsAwayAndLosesNothing(t *testing.T) {
 	o.resendAll(t)
 	s.end(t)
 	o.requireEachOnce(t)
-}
-
-// lines is a log that is read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // A recipient whose requests hang until they time out holds up its own key only.

@@ -61,6 +61,8 @@ type service struct {
 	reports   *app.Reports
 	api       *httpapi.API
 
+	metrics metrics
+
 	waiting atomic.Pointer[error] // why the work has not begun
 	stopped atomic.Bool           // the stop has begun
 }
@@ -149,6 +151,7 @@ func (s *service) work(ctx, work context.Context) error {
 	g.Go(func() error { return s.router.Run(work) })
 	g.Go(func() error { return s.listen(work) })
 	g.Go(func() error { return s.ringer.Run(work) })
+	g.Go(func() error { return s.watch(work) })
 	g.Go(func() error { return s.cache.Run(work) })
 	g.Go(func() error { return s.scheduler.Run(work) })
 	for _, i := range s.inboxes {
@@ -187,7 +190,7 @@ func build(cfg Config) (*service, error) {
 	s.waiting.Store(&starting)
 	tracer := telemetry.Tracer{}
 	s.codec = codec.New(codec.Config{Traceparent: tracer.Traceparent, Topic: cfg.topic})
-	for _, step := range []func() error{s.buildClients, s.buildWriting, s.buildAccess, s.buildSending, s.buildJobs, s.buildConsuming} {
+	for _, step := range []func() error{s.buildClients, s.buildMetrics, s.buildWriting, s.buildAccess, s.buildSending, s.buildJobs, s.buildConsuming} {
 		if err := step(); err != nil {
 			s.close()
 			return nil, err
@@ -196,6 +199,7 @@ func build(cfg Config) (*service, error) {
 	var err error
 	s.api, err = httpapi.New(s.app, httpapi.Config{
 		Ready: s.ready, Trace: telemetry.HTTP, Logger: s.log, Access: s.access, Reports: s.reports,
+		Metrics: s.metrics.handler(),
 	})
 	if err != nil {
 		s.close()

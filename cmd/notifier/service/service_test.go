@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/cmd/notifier/service"
+	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -224,4 +226,41 @@ func TestRun_StopsAndStartsWithoutLossOrDuplicate(t *testing.T) {
 	records := harness.ReadTopic(t, w.cfg.Brokers, w.cfg.Topic)
 	duplicates := harness.AssertComplete(t, records, func(r harness.Record) string { return r.Header("aggregate-id") }, want)
 	require.Zero(t, duplicates)
+}
+
+// A notification's way leaves its marks in the metrics of every part that it goes
+// through.
+func TestMetrics_TellOfEveryPart(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, notification.Policy{})
+	o.cfg.Sending.Resend = "* * * * * *"
+	s := start(t, o.cfg)
+	s.awaitReady(t)
+	s.request(t)
+	o.await(t, 1, notification.StatusSent)
+	ask(t, "POST", s.url+"/v1/accounts", "", credentials)
+	require.Equal(t, http.StatusOK, s.me(t, s.logIn(t)))
+	harness.Await(t, within, "all parts are counted", func(ctx context.Context) error {
+		code, body, _ := call(ctx, "GET", s.url+"/metrics", "")
+		if code != http.StatusOK {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		for _, want := range []string{
+			`relay_messages_published_total\{relay="[^"]+",topic="` + o.cfg.Topic + `"\} [1-9]`,
+			`relay_leader\{relay="[^"]+"\} 1`,
+			`outbox_pending_messages\{relay="[^"]+"\} \d`,
+			`consumer_records_total\{group="` + o.cfg.Sending.Group + `",outcome="done",topic="` + o.cfg.Topic + `"\} [1-9]`,
+			`inbox_events_total\{group="` + o.cfg.Sending.Group + `",result="applied",topic="` + o.cfg.Topic + `"\} [1-9]`,
+			`cache_requests_total\{cache="[^"]+",result="[^"]+"\} [1-9]`,
+			`job_lock_attempts_total\{lock_name="resendFailedNotifications"\} [1-9]`,
+			`go_sql_open_connections\{db_name="postgres"\} [1-9]`,
+			`process_resident_memory_bytes [1-9]`,
+		} {
+			if !regexp.MustCompile("(?m)^" + want).Match(body) {
+				return fmt.Errorf("no %s in:\n%s", want, body)
+			}
+		}
+		return nil
+	})
+	s.end(t)
 }

@@ -1,0 +1,159 @@
+package service
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/millrace-go/millrace/adapters/cache"
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/inbox"
+	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// metrics are those of every part, in one registry.
+type metrics struct {
+	registry  *prometheus.Registry
+	relay     *telemetry.RelayMetrics
+	consumers *telemetry.ConsumerMetrics
+	cache     *telemetry.CacheMetrics
+	jobs      *schedule.Metrics
+}
+
+func (s *service) buildMetrics() (err error) {
+	m := &s.metrics
+	m.registry = prometheus.NewRegistry()
+	if m.relay, err = telemetry.NewRelayMetrics(m.registry, s.cfg.Relay); err != nil {
+		return err
+	}
+	if m.consumers, err = telemetry.NewConsumerMetrics(m.registry); err != nil {
+		return err
+	}
+	if m.cache, err = telemetry.NewCacheMetrics(m.registry); err != nil {
+		return err
+	}
+	if m.jobs, err = schedule.NewMetrics(m.registry); err != nil {
+		return err
+	}
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewDBStatsCollector(s.db, "postgres"),
+	} {
+		if err := m.registry.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// watch keeps what is asked for, rather than told, up to date until ctx ends.
+func (s *service) watch(ctx context.Context) error {
+	s.metrics.relay.Follow(s.relay.Status)
+	s.metrics.relay.WatchLag(ctx, func(ctx context.Context) (telemetry.Lag, error) {
+		l, err := s.store.LagOf(ctx, s.cfg.Relay)
+		return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, err
+	}, 0)
+	return nil
+}
+
+func (s *service) relayHooks() outbox.Hooks {
+	return s.metrics.relay.Hooks(outbox.Hooks{
+		Leading: func(epoch int64) { s.log.Info("relay leads", "relay", s.cfg.Relay, "epoch", epoch) },
+		Stopped: func(epoch int64, err error) {
+			if err != nil {
+				s.log.Warn("relay lost the lead", "relay", s.cfg.Relay, "epoch", epoch, "error", err)
+			}
+		},
+		Parked: func(p outbox.Parked) {
+			s.log.Warn("message parked", "position", p.Position, "topic", p.Topic, "reason", p.Reason)
+		},
+		Retrying: func(err error, in time.Duration) {
+			s.log.Warn("relay tries again", "postgres", s.cfg.postgresAddr(), "kafka", s.cfg.kafkaAddr(), "error", err, "in", in.String())
+		},
+	})
+}
+
+func (s *service) consumerHooks() consumer.Hooks {
+	m := s.metrics.consumers
+	return consumer.Hooks{
+		Delivered: func(d consumer.Delivery) {
+			m.Delivered(d.Topic, d.Group, string(d.Outcome), string(d.Disposition), d.Duration)
+			if d.Outcome == consumer.OutcomeDeadLettered {
+				s.log.Warn("message became a dead letter", "handler", d.Handler, "topic", d.Topic, "partition", d.Partition,
+					"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
+			}
+		},
+		Retrying: func(d consumer.Delivery, err error, wait time.Duration) {
+			m.Retried(d.Topic, d.Group)
+			s.log.Warn("handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", err, "in", wait.String())
+		},
+		DeadLetterFailed: func(d consumer.Delivery, err error, wait time.Duration) {
+			m.DeadLetterRefused(d.Topic, d.Group)
+			s.log.Warn("dead letter was not taken", "handler", d.Handler, "message", d.MessageID, "error", err, "again_in", wait.String())
+		},
+	}
+}
+
+func (s *service) inboxHooks(group string) inbox.Hooks {
+	return inbox.Hooks{
+		Committed: func(c inbox.Commit) {
+			s.metrics.consumers.Committed(c.Topic, c.Group, c.Applied, c.Duplicates, c.Failed, c.CommitTook)
+		},
+		Pruned: func(rows int, err error) {
+			if err != nil {
+				s.log.Warn("inbox not pruned", "group", group, "rows", rows, "error", err)
+			}
+		},
+	}
+}
+
+// paused tells that the breaker of a partition has opened or closed.
+func (s *service) paused(b consumer.BreakerStatus, open bool) {
+	s.metrics.consumers.Paused(b.Topic, b.Group, b.Partition, open)
+	if open {
+		s.log.Warn("sending is paused", "topic", b.Topic, "partition", b.Partition)
+		return
+	}
+	s.log.Info("sending goes on", "topic", b.Topic, "partition", b.Partition)
+}
+
+func (s *service) cacheHooks() cache.Hooks {
+	m := s.metrics.cache
+	return cache.Hooks{
+		Requested: m.Requested, Loaded: m.Loaded, Put: m.Put, Overloaded: m.Overloaded,
+		Breaker: func(open bool) {
+			m.Breaker(open)
+			if open {
+				s.log.Warn("redis is left alone after errors; postgres answers")
+				return
+			}
+			s.log.Info("redis is used again")
+		},
+		Flushed: func() {
+			m.Flushed()
+			s.log.Warn("redis has lost its data; postgres fills it again")
+		},
+		Warning: func(text string) { s.log.Warn(text) },
+		Trouble: func(cache string, err error) {
+			m.Trouble(cache, err)
+			s.log.Debug("cache", "cache", cache, "error", err)
+		},
+	}
+}
+
+// lockHooks are those of the locker: of each run under a lock.
+func (s *service) lockHooks() schedule.Hooks {
+	return s.metrics.jobs.Hooks(schedule.Hooks{Lost: func(g schedule.Grant, err error) {
+		s.log.Warn("job lost its lock", "job", g.Name, "fence", g.Fence, "error", err)
+	}})
+}
