@@ -23,6 +23,9 @@ type Attempt struct {
 // None reports that there is nothing to record.
 func (a Attempt) None() bool { return a.id == "" }
 
+// Err is what the gateway said of the attempt; nil if it took the notification.
+func (a Attempt) Err() error { return a.err }
+
 // SendRequested makes the first attempt to send the notification that was
 // requested in r. It does nothing for other events and for a notification that
 // is past its first attempt: an event that comes again, or one that was abandoned

@@ -56,13 +56,17 @@ func (r *Relay) lead(ctx context.Context, pub BatchPublisher) (led time.Duration
 		l.parked[k] = true
 	}
 	r.note(func(s *Status) {
-		*s = Status{Leading: true, Epoch: session.Epoch(), Read: began, Err: s.Err, Instances: s.Instances}
+		before := *s
+		*s = Status{Leading: true, Epoch: session.Epoch(), Read: began, Err: before.Err, Instances: before.Instances}
+		if before.Epoch == s.Epoch-1 { // nobody else led meanwhile: what waited still does
+			s.Stalled = before.Stalled
+		}
 	})
 	if h := r.cfg.Hooks.Leading; h != nil {
 		h(session.Epoch())
 	}
 	err = l.run(ctx)
-	r.note(func(s *Status) { s.Leading, s.InFlight, s.Stalled = false, 0, time.Time{} })
+	r.note(func(s *Status) { s.Leading, s.InFlight = false, 0 })
 	r.seat.ended(ctx)
 	if h := r.cfg.Hooks.Stopped; h != nil {
 		h(session.Epoch(), err)

@@ -100,9 +100,10 @@ func (l *leadership) noteRead(b Batch, began time.Time, wake WakeSource) {
 	inFlight := l.window.inFlight()
 	l.r.note(func(s *Status) {
 		s.Read, s.Gaps, s.InFlight = time.Now(), len(b.Cursor.Gaps), inFlight
-		if inFlight == 0 {
+		switch {
+		case inFlight == 0 && len(b.Entries) == 0:
 			s.Stalled = time.Time{}
-		} else if s.Stalled.IsZero() {
+		case inFlight > 0 && s.Stalled.IsZero():
 			s.Stalled = began
 		}
 	})

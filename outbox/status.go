@@ -11,7 +11,7 @@ type Status struct {
 	InFlight  int       // rows read and not yet covered by a saved cursor
 	Read      time.Time // when the log was last read without error
 	Delivered time.Time // when the broker last acknowledged a whole batch
-	Stalled   time.Time // since when messages wait for the broker without any acknowledgement; zero if none do
+	Stalled   time.Time // since when messages wait for the broker without any acknowledgement; zero if none do; of a leader
 	Err       error     // the last error, nil once messages move again
 	Instances int       // of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet
 }

@@ -67,13 +67,19 @@ func TestDirect_IsBoundedAndSaysWhenItIsFull(t *testing.T) {
 	}
 	require.Equal(t, 3, s.Status().Loading)
 	tb.commit("more")
-	_, err := c.Get(t.Context(), "more")
-	require.ErrorIs(t, err, cache.ErrOverloaded)
-	require.NotErrorIs(t, err, cache.ErrNotFound)
+	fourth := make(chan error, 1)
+	go func() { _, err := c.Get(t.Context(), "more"); fourth <- err }()
+	select {
+	case err := <-fourth:
+		require.ErrorIs(t, err, cache.ErrOverloaded)
+		require.NotErrorIs(t, err, cache.ErrNotFound)
+	case id := <-read:
+		require.Fail(t, "a fourth load is at work", id)
+	}
 	require.Equal(t, 1, y.of("overloaded"))
 	let()
 	readers.Wait()
-	_, err = c.Get(t.Context(), "more")
+	_, err := c.Get(t.Context(), "more")
 	require.NoError(t, err)
 	require.Equal(t, 3, s.Status().PeakLoading)
 }
@@ -135,9 +141,11 @@ func TestLease_OfADeadProcessIsTakenOver(t *testing.T) {
 	c, rdb := open(t, tb, cache.StoreConfig{LeaseWait: 50 * time.Millisecond, LoadTimeout: time.Minute})
 	tb.commit("a")
 	require.NoError(t, rdb.Set(t.Context(), "lease:thing:a", "of the dead", time.Hour).Err())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	for range 3 {
-		_, err := c.Get(t.Context(), "a")
-		require.NoError(t, err)
+		_, err := c.Get(ctx, "a")
+		require.NoError(t, err, "it does not wait for the lease of the dead")
 	}
 	require.EqualValues(t, 1, tb.loads.Load(), "and the taker fills")
 	require.Zero(t, rdb.Exists(t.Context(), "lease:thing:a").Val())

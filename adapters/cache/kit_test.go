@@ -133,6 +133,17 @@ func open(t testing.TB, tb *table, cfg cache.StoreConfig) (*cache.Versioned[thin
 	return newVersioned(t, newStore(t, client(t, rdb), cfg), tb.load, cache.VersionedConfig[thing]{}), rdb
 }
 
+// soon is what comes next, which must not take long.
+func soon[T any](t testing.TB, from <-chan T) (next T) {
+	t.Helper()
+	select {
+	case next = <-from:
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "nothing comes")
+	}
+	return next
+}
+
 // clock is a clock that stands still.
 type clock struct {
 	mu  sync.Mutex

@@ -24,7 +24,41 @@ type model struct {
 
 // history is of one id: live[v] tells what version v made of it. Version 0 is
 // that it was never there.
-type history struct{ live []bool }
+type history struct {
+	live []bool
+	told []told // rising
+}
+
+// told is that Redis had taken the news of a version at that time.
+type told struct {
+	version int64
+	at      time.Time
+}
+
+// tell notes that Redis has taken events.
+func (m *model) tell(events ...cache.Put[thing]) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range events {
+		h := &m.ids[indexOf(e.ID)]
+		if n := len(h.told); n == 0 || h.told[n-1].version < e.Entry.Version {
+			h.told = append(h.told, told{e.Entry.Version, time.Now()})
+		}
+	}
+}
+
+// toldBy is the newest version of i that Redis had heard of before at.
+func (m *model) toldBy(i int, at time.Time) (version int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.ids[i].told
+	for n := len(h) - 1; n >= 0; n-- {
+		if h[n].at.Before(at) {
+			return h[n].version
+		}
+	}
+	return 0
+}
 
 func newModel(n int, rng func() uint64) *model {
 	m := &model{ids: make([]history, n), rng: rng}
@@ -35,6 +69,11 @@ func newModel(n int, rng func() uint64) *model {
 }
 
 func idOf(i int) string { return fmt.Sprintf("id-%d", i) }
+
+func indexOf(id string) (i int) {
+	_, _ = fmt.Sscanf(id, "id-%d", &i)
+	return i
+}
 
 // change commits the next version of i and returns its event.
 func (m *model) change(i int, live bool) cache.Put[thing] {
@@ -58,10 +97,7 @@ func (m *model) entry(i int) cache.Entry[thing] {
 
 // load is the database's answer: of a deleted row it knows nothing.
 func (m *model) load(ctx context.Context, id string) (cache.Entry[thing], error) {
-	var i int
-	if _, err := fmt.Sscanf(id, "id-%d", &i); err != nil {
-		return cache.Entry[thing]{}, err
-	}
+	i := indexOf(id)
 	m.dawdle()
 	m.mu.Lock()
 	e := m.entry(i)
@@ -73,9 +109,9 @@ func (m *model) load(ctx context.Context, id string) (cache.Entry[thing], error)
 	return e, ctx.Err()
 }
 
-// dawdle is most often quick.
+// dawdle is quick more often than not.
 func (m *model) dawdle() {
-	switch n := m.rng(); n % 16 {
+	switch n := m.rng(); n % 4 {
 	case 0:
 		<-time.After(time.Duration(n>>8%2000) * time.Microsecond)
 	}
@@ -94,7 +130,8 @@ func (m *model) logged() int {
 	return len(m.log)
 }
 
-// witness is one reader: the version from which it knows of each id.
+// witness is one reader: the version from which it knows of each id. What Redis
+// had heard of when it began to ask it has to see, too.
 type witness struct {
 	m    *model
 	seen []int64

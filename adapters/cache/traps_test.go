@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,112 +16,6 @@ import (
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/test/harness"
 )
-
-// held returns a table whose loads, once they have read, wait for the returned
-// function, and a channel that tells of each that has read.
-func held() (tb *table, read chan string, let func()) {
-	tb = newTable()
-	read, gate := make(chan string, 100), make(chan struct{})
-	tb.after = func(_ context.Context, id string) {
-		read <- id
-		<-gate
-	}
-	return tb, read, sync.OnceFunc(func() { close(gate) })
-}
-
-// A reader loads version 1, a writer commits and puts version 2, and then the
-// reader comes to fill version 1 in.
-func TestTrap_StaleOverwriteByALateFill(t *testing.T) {
-	t.Parallel()
-	for name, between := range map[string]func(t *testing.T, rdb *redis.Client){
-		"entry is there":    func(*testing.T, *redis.Client) {},
-		"entry was evicted": func(t *testing.T, rdb *redis.Client) { require.NoError(t, rdb.Del(t.Context(), "thing:a").Err()) },
-		"redis was flushed": func(t *testing.T, rdb *redis.Client) { require.NoError(t, rdb.FlushDB(t.Context()).Err()) },
-		"a new lease is held": func(t *testing.T, rdb *redis.Client) {
-			rdb.Del(t.Context(), "thing:a")
-			rdb.Set(t.Context(), "lease:thing:a", "other", 30*time.Millisecond)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			tb, read, let := held()
-			defer let()
-			c, rdb := open(t, tb, cache.StoreConfig{LoadTimeout: 20 * time.Second})
-			tb.commit("a")
-			got := make(chan int64, 1)
-			go func() {
-				e, err := c.GetEntry(context.WithoutCancel(t.Context()), "a")
-				if err != nil {
-					t.Error(err)
-				}
-				got <- e.Version
-			}()
-			<-read
-			_, err := c.Put(t.Context(), "a", tb.commit("a"))
-			require.NoError(t, err)
-			between(t, rdb)
-			let()
-			require.EqualValues(t, 2, <-got, "nor is the stale version an answer")
-			e, err := c.GetEntry(t.Context(), "a")
-			require.NoError(t, err)
-			require.EqualValues(t, 2, e.Version)
-		})
-	}
-}
-
-// A load from a replica that lags holds the lease, and yet is too old.
-func TestTrap_StaleOverwriteFromAReplica(t *testing.T) {
-	t.Parallel()
-	tb := newTable()
-	c, rdb := open(t, tb, cache.StoreConfig{})
-	tb.commit("a")
-	_, err := c.Put(t.Context(), "a", cache.Found(2, named("a", 2)))
-	require.NoError(t, err)
-	require.NoError(t, c.Invalidate(t.Context(), "a"))
-	_, err = c.Get(t.Context(), "a")
-	require.NoError(t, err)
-	require.Equal(t, fmt.Sprintf("%020d", 2), rdb.GetRange(t.Context(), "thing:a", 0, 19).Val(), "nothing older takes its place")
-}
-
-// The measurement behind the trap: of 400 keys with a racing reader and writer
-// each, none may be stale once both have finished.
-func TestTrap_StaleOverwriteOfManyRaces(t *testing.T) {
-	t.Parallel()
-	tb := newTable()
-	tb.after = func(context.Context, string) { pauseALittle() }
-	c, _ := open(t, tb, cache.StoreConfig{})
-	var racers sync.WaitGroup
-	limit := make(chan struct{}, 64)
-	for i := range 400 {
-		id := fmt.Sprint(i)
-		tb.commit(id)
-		racers.Go(func() {
-			limit <- struct{}{}
-			defer func() { <-limit }()
-			var two sync.WaitGroup
-			two.Go(func() { _, _ = c.Get(t.Context(), id) })
-			two.Go(func() {
-				pauseALittle()
-				if _, err := c.Put(t.Context(), id, tb.commit(id)); err != nil {
-					t.Error(err)
-				}
-			})
-			two.Wait()
-		})
-	}
-	racers.Wait()
-	stale := 0
-	for i := range 400 {
-		e, err := c.GetEntry(t.Context(), fmt.Sprint(i))
-		require.NoError(t, err)
-		if e.Version != 2 {
-			stale++
-		}
-	}
-	require.Zero(t, stale, "of 400 are stale")
-}
-
-func pauseALittle() { <-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond) }
 
 // Kafka delivers again, and a dead letter is replayed after newer events.
 func TestTrap_OutOfOrderRedeliveryAndReplay(t *testing.T) {
@@ -244,57 +137,6 @@ func TestTrap_EvictionTakesTombstones(t *testing.T) {
 	require.False(t, stored, "an old event makes no entry where the tombstone was")
 	_, err = c.Get(t.Context(), "a")
 	require.ErrorIs(t, err, cache.ErrRevoked)
-}
-
-func TestTrap_EvictionPolicyIsCheckedAtTheStart(t *testing.T) {
-	t.Parallel()
-	r := harness.PrivateRedis(t, harness.RedisConfig{Real: true})
-	rdb := clientOf(t, &redis.Options{Addr: r.Addr()})
-	s := newStore(t, rdb, cache.StoreConfig{})
-	for _, tc := range []struct{ limit, policy, warns string }{
-		{"0", "noeviction", "maxmemory is 0"},
-		{"100mb", "noeviction", "noeviction"},
-		{"100mb", "volatile-lru", "tombstones and locks"},
-		{"100mb", "volatile-ttl", "tombstones and locks"},
-		{"100mb", "allkeys-random", "in use"},
-		{"100mb", "allkeys-lru", ""},
-		{"100mb", "allkeys-lfu", ""},
-	} {
-		require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", tc.limit).Err())
-		require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory-policy", tc.policy).Err())
-		warnings, err := s.Check(t.Context())
-		require.NoError(t, err)
-		if tc.warns == "" {
-			require.Empty(t, warnings)
-			continue
-		}
-		require.Len(t, warnings, 1)
-		require.Contains(t, warnings[0], tc.warns)
-	}
-	require.NoError(t, r.Kill())
-	_, err := s.Check(t.Context())
-	require.ErrorIs(t, err, cache.ErrUnavailable)
-}
-
-// The one who runs a service learns of it from the log, without calling Check.
-func TestTrap_EvictionPolicyIsToldByRun(t *testing.T) {
-	t.Parallel()
-	r := harness.PrivateRedis(t, harness.RedisConfig{Real: true})
-	rdb := clientOf(t, &redis.Options{Addr: r.Addr()})
-	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "100mb").Err())
-	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory-policy", "volatile-lru").Err())
-	told := make(chan string, 100)
-	s := newStore(t, rdb, cache.StoreConfig{WatchInterval: 5 * time.Millisecond, Hooks: cache.Hooks{Warning: func(text string) { told <- text }}})
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	require.Contains(t, <-told, "volatile-lru")
-	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-random").Err())
-	require.NoError(t, rdb.FlushAll(t.Context()).Err())
-	require.Contains(t, <-told, "allkeys-random", "it looks again when the data are gone")
-	stop()
-	require.NoError(t, <-ended)
-	require.Empty(t, told, "once each")
 }
 
 // go-redis ignores a context's deadline unless told otherwise: on a paused Redis
@@ -423,4 +265,47 @@ func TestTrap_NegativeEntryHidesWhatWasJustMade(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, named(name, 1), got)
 	}
+}
+
+// Memory ends while a load is at work, and a batch comes with what is new and
+// what is known: writes are refused in the middle of a script.
+func TestTrap_MemoryEndsInTheMiddleOfAScript(t *testing.T) {
+	t.Parallel()
+	r := harness.PrivateRedis(t, harness.RedisConfig{Real: true})
+	rdb := clientOf(t, &redis.Options{Addr: r.Addr()})
+	tb, read, let := held()
+	hold := tb.after
+	tb.after = nil
+	s := newStore(t, clientOf(t, &redis.Options{Addr: r.Addr()}), cache.StoreConfig{LoadTimeout: time.Minute})
+	t.Cleanup(let) // before the store is closed
+	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
+	known := []string{"1", "3", "5"}
+	for _, id := range known {
+		tb.commit(id)
+		_, err := c.Get(t.Context(), id)
+		require.NoError(t, err)
+	}
+	tb.after = hold
+	tb.commit("loading")
+	got := make(chan error, 1)
+	go func() { _, err := c.Get(t.Context(), "loading"); got <- err }()
+	soon(t, read)
+	require.NoError(t, rdb.Set(t.Context(), "lease:thing:2", "of somebody", time.Hour).Err())
+	limitMemory(t, rdb, "noeviction", -1)
+	let()
+	require.NoError(t, soon(t, got))
+	require.Zero(t, rdb.Exists(t.Context(), "thing:loading").Val())
+	require.Zero(t, rdb.Exists(t.Context(), "lease:thing:loading").Val(), "nobody waits for a lease of a fill that was refused")
+
+	var batch []cache.Put[thing]
+	for _, id := range []string{"0", "1", "2", "3", "4", "5"} {
+		batch = append(batch, cache.Put[thing]{ID: id, Entry: cache.Found(2, named(id, 2))})
+	}
+	done, err := c.PutAll(t.Context(), batch...)
+	require.ErrorIs(t, err, cache.ErrUnavailable, "so the batch comes again")
+	require.Equal(t, cache.Applied{Stored: len(known)}, done)
+	for _, id := range known {
+		require.Equal(t, fmt.Sprintf("%020d", 2), rdb.GetRange(t.Context(), "thing:"+id, 0, 19).Val(), "what is known is brought up to date")
+	}
+	require.Zero(t, rdb.Exists(t.Context(), "thing:0", "thing:2", "thing:4", "lease:thing:2").Val())
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,8 +13,10 @@ import (
 )
 
 // Run looks after Redis until ctx ends: it checks how Redis makes room, notices
-// when it has lost its data, and keeps the near layers fresh. Without it the caches work, but nobody is told
-// of a flush and near layers are not used. It returns nil.
+// when it has lost its data, and keeps the near layers fresh. Without it the
+// caches work, but nobody is told of a flush and near layers are not used. What
+// it cannot ask Redis it tells the hook Trouble, once for each cause until it
+// works again. It returns nil.
 func (s *Store) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	both.Go(func() { s.watchEpoch(ctx) })
@@ -32,37 +35,87 @@ end
 return epoch
 `)
 
-// watchEpoch looks after the epoch key. It has no time to live: if it is gone or
-// another, so may be everything else.
+// watchEpoch looks after Redis, again and again.
 func (s *Store) watchEpoch(ctx context.Context) {
-	last := ""
+	w := watch{Store: s}
 	for ctx.Err() == nil {
-		answer, err := s.run(ctx, epochScript, []string{s.cfg.EpochKey}, rand.Text())
-		if epoch, ok := answer.(string); ok && err == nil && epoch != last {
-			if last != "" {
-				s.flushes.Add(1)
-				s.cfg.Hooks.flushed()
-			}
-			last = epoch
-			s.warn(ctx)
-		}
+		w.look(ctx)
 		_ = wait(ctx, s.cfg.WatchInterval)
 	}
 }
 
-// warn tells the hook what Check finds.
-func (s *Store) warn(ctx context.Context) {
-	warnings, err := s.Check(ctx)
-	s.cfg.Hooks.trouble("", err)
-	for _, w := range warnings {
-		s.cfg.Hooks.warning(w)
+// watch is what Run remembers of its looks at Redis.
+type watch struct {
+	*Store
+	epoch                 string // that it saw last
+	checked               bool   // how Redis makes room is known
+	epochTrouble, checkup grievance
+}
+
+// look asks for the epoch, and until Redis has said so once, how it makes room.
+// The epoch key has no time to live: if it is gone or another, so may be
+// everything else, and Redis may be set up in another way.
+func (w *watch) look(ctx context.Context) {
+	answer, err := w.run(ctx, epochScript, []string{w.cfg.EpochKey}, rand.Text())
+	epoch, ok := answer.(string)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("cache store: look after the epoch key: %w", err)
+	case ok && epoch != w.epoch:
+		if w.epoch != "" {
+			w.flushes.Add(1)
+			w.cfg.Hooks.flushed()
+		}
+		w.epoch, w.checked = epoch, false
 	}
+	w.epochTrouble.tell(ctx, &w.cfg.Hooks, err)
+	if w.checked || err != nil && !isReply(err) {
+		return
+	}
+	warnings, err := w.Check(ctx)
+	for _, text := range warnings {
+		w.cfg.Hooks.warning(text)
+	}
+	w.checked = err == nil
+	w.checkup.tell(ctx, &w.cfg.Hooks, err)
+}
+
+// grievance is what was told of something that is tried again and again, so that
+// each cause is told once until it works.
+type grievance struct{ told map[string]bool }
+
+// tell tells the hook of err if its cause is news. That Redis is being left alone
+// is none: what led to it was told.
+func (g *grievance) tell(ctx context.Context, hooks *Hooks, err error) {
+	cause := "no answer" // the texts of such errors have ports in them
+	switch {
+	case ctx.Err() != nil, errors.Is(err, errBreakerOpen):
+		return
+	case err == nil:
+		clear(g.told)
+		return
+	case isReply(err), errors.Is(err, errNoLimit):
+		cause = err.Error()
+	}
+	if g.told == nil {
+		g.told = map[string]bool{}
+	}
+	if !g.told[cause] {
+		g.told[cause] = true
+		hooks.trouble("", err)
+	}
+}
+
+// isReply reports whether Redis itself said err.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
 }
 
 // Check asks Redis how it makes room and returns what is wrong with that for a
 // cache, each with what to do; nothing if all is well. Run does so at its start
-// and whenever Redis has lost its data, and tells the hook Warning: the caches
-// work in any case.
+// and whenever Redis has lost its data, each time until Redis has answered, and
+// tells the hook Warning: the caches work in any case.
 func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	text, err := s.rdb.Info(ctx, "memory").Result()
 	if err != nil {
@@ -75,10 +128,12 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	}
 	limit, err := strconv.ParseInt(info["maxmemory"], 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("cache store: check: %w: it does not tell its maxmemory", ErrUnavailable)
+		return nil, fmt.Errorf("cache store: check: %w", unavailable(errNoLimit))
 	}
 	return policyWarnings(limit, info["maxmemory_policy"]), nil
 }
+
+var errNoLimit = errors.New("it does not tell its maxmemory")
 
 func policyWarnings(limit int64, policy string) []string {
 	switch {

@@ -1,10 +1,7 @@
 package codec_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,19 +44,7 @@ func TestEncode_KeepsTheWireFormOfAccounts(t *testing.T) {
 		require.Equal(t, name, m.Type)
 		require.Equal(t, "account.v1", m.Topic)
 		require.Equal(t, accountID, m.Key, "all events of an account and its sessions are in one order")
-
-		var got bytes.Buffer
-		require.NoError(t, json.Indent(&got, m.Payload, "", "  "))
-		headers, err := json.MarshalIndent(wire(m), "", "  ")
-		require.NoError(t, err)
-		got.WriteString("\n" + string(headers) + "\n")
-		file := filepath.Join("testdata", name+".v1.golden")
-		if *update {
-			require.NoError(t, os.WriteFile(file, got.Bytes(), 0o600))
-		}
-		want, err := os.ReadFile(file)
-		require.NoError(t, err)
-		require.Equal(t, string(want), got.String(), name)
+		requireGolden(t, name, m)
 	}
 }
 

@@ -56,6 +56,22 @@ func wire(m outbox.Message) map[string]string {
 
 // The golden files are what other programs have already stored: if one differs,
 // the schema changed and needs a new version with an upcaster.
+func requireGolden(t *testing.T, name string, m outbox.Message) {
+	t.Helper()
+	var got bytes.Buffer
+	require.NoError(t, json.Indent(&got, m.Payload, "", "  "))
+	headers, err := json.MarshalIndent(wire(m), "", "  ")
+	require.NoError(t, err)
+	got.WriteString("\n" + string(headers) + "\n")
+	file := filepath.Join("testdata", name+".v1.golden")
+	if *update {
+		require.NoError(t, os.WriteFile(file, got.Bytes(), 0o600))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got.String(), name)
+}
+
 func TestEncode_KeepsTheWireForm(t *testing.T) {
 	t.Parallel()
 	for name, e := range events {
@@ -64,19 +80,7 @@ func TestEncode_KeepsTheWireForm(t *testing.T) {
 		require.Equal(t, name, m.Type)
 		require.Equal(t, "notification.v1", m.Topic)
 		require.Equal(t, "ada", m.Key)
-
-		var got bytes.Buffer
-		require.NoError(t, json.Indent(&got, m.Payload, "", "  "))
-		headers, err := json.MarshalIndent(wire(m), "", "  ")
-		require.NoError(t, err)
-		got.WriteString("\n" + string(headers) + "\n")
-		file := filepath.Join("testdata", name+".v1.golden")
-		if *update {
-			require.NoError(t, os.WriteFile(file, got.Bytes(), 0o600))
-		}
-		want, err := os.ReadFile(file)
-		require.NoError(t, err)
-		require.Equal(t, string(want), got.String(), name)
+		requireGolden(t, name, m)
 	}
 }
 

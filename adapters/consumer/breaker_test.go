@@ -75,6 +75,16 @@ func newGuarded(t *testing.T, cfg consumer.BreakerConfig) *guarded {
 	return g
 }
 
+// behindBreaker runs f in a synctest bubble of its own, and a clean stop after it.
+func behindBreaker(t *testing.T, cfg consumer.BreakerConfig, f func(t *testing.T, g *guarded)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t, cfg)
+		f(t, g)
+		require.NoError(t, g.stop())
+	})
+}
+
 func (g *guarded) note(f func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -124,14 +134,13 @@ func (g *guarded) counts() (calls, handled int) {
 
 func TestBreaker_HoldsRecordsWhileADependencyIsDownAndLosesNone(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var opened, probed, closed []consumer.BreakerStatus
-		g := newGuarded(t, consumer.BreakerConfig{
-			InARow: 4, ProbeEvery: 10 * time.Second,
-			Opened: func(s consumer.BreakerStatus) { opened = append(opened, s) },
-			Probed: func(s consumer.BreakerStatus) { probed = append(probed, s) },
-			Closed: func(s consumer.BreakerStatus) { closed = append(closed, s) },
-		})
+	var opened, probed, closed []consumer.BreakerStatus
+	behindBreaker(t, consumer.BreakerConfig{
+		InARow: 4, ProbeEvery: 10 * time.Second,
+		Opened: func(s consumer.BreakerStatus) { opened = append(opened, s) },
+		Probed: func(s consumer.BreakerStatus) { probed = append(probed, s) },
+		Closed: func(s consumer.BreakerStatus) { closed = append(closed, s) },
+	}, func(t *testing.T, g *guarded) {
 		g.give("fine", 20)
 		g.fail("", errDown)
 		g.give("held", 6)
@@ -164,14 +173,12 @@ func TestBreaker_HoldsRecordsWhileADependencyIsDownAndLosesNone(t *testing.T) {
 		require.False(t, closed[0].Open)
 		require.Empty(t, g.breaks.Status())
 		require.False(t, g.pauser.is(3))
-		require.NoError(t, g.stop())
 	})
 }
 
 func TestBreaker_OnePoisonRecordDoesNotOpenIt(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGuarded(t, consumer.BreakerConfig{InARow: 2})
+	behindBreaker(t, consumer.BreakerConfig{InARow: 2}, func(t *testing.T, g *guarded) {
 		g.fail("poison0", errDown)
 		for range 5 {
 			g.give("poison", 1)
@@ -180,7 +187,6 @@ func TestBreaker_OnePoisonRecordDoesNotOpenIt(t *testing.T) {
 		}
 		require.Len(t, g.broker.all(), 5)
 		require.Zero(t, g.pauser.calls)
-		require.NoError(t, g.stop())
 	})
 }
 
@@ -191,13 +197,11 @@ func TestBreaker_FailuresThatNoRetryHealsDoNotOpenIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				g := newGuarded(t, consumer.BreakerConfig{InARow: 2, Window: 5})
+			behindBreaker(t, consumer.BreakerConfig{InARow: 2, Window: 5}, func(t *testing.T, g *guarded) {
 				g.fail("", err)
 				g.give("bad", 50)
 				require.Len(t, g.broker.all(), 50)
 				require.Zero(t, g.pauser.calls)
-				require.NoError(t, g.stop())
 			})
 		})
 	}
@@ -205,8 +209,7 @@ func TestBreaker_FailuresThatNoRetryHealsDoNotOpenIt(t *testing.T) {
 
 func TestBreaker_OpensWhenTooLargeAShareFails(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGuarded(t, consumer.BreakerConfig{InARow: -1, Share: 20, Window: 10})
+	behindBreaker(t, consumer.BreakerConfig{InARow: -1, Share: 20, Window: 10}, func(t *testing.T, g *guarded) {
 		g.fail("poison0", errDown)
 		for range 2 { // 2 of 10
 			g.give("poison", 1)
@@ -227,14 +230,12 @@ func TestBreaker_OpensWhenTooLargeAShareFails(t *testing.T) {
 		pass(12 * time.Second)
 		require.False(t, g.pauser.is(3))
 		require.Len(t, g.broker.all(), 3)
-		require.NoError(t, g.stop())
 	})
 }
 
 func TestBreaker_HeldRecordThatFailsByItselfDoesNotKeepItOpen(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGuarded(t, consumer.BreakerConfig{InARow: 3})
+	behindBreaker(t, consumer.BreakerConfig{InARow: 3}, func(t *testing.T, g *guarded) {
 		g.fail("", errDown)
 		g.give("held", 3)
 		require.True(t, g.pauser.is(3))
@@ -245,14 +246,12 @@ func TestBreaker_HeldRecordThatFailsByItselfDoesNotKeepItOpen(t *testing.T) {
 		_, handled := g.counts()
 		require.Equal(t, 2, handled)
 		require.Len(t, g.broker.all(), 1)
-		require.NoError(t, g.stop())
 	})
 }
 
 func TestBreaker_LetsARecordGoThatWasHeldTooLong(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGuarded(t, consumer.BreakerConfig{InARow: 1, MaxHold: time.Minute})
+	behindBreaker(t, consumer.BreakerConfig{InARow: 1, MaxHold: time.Minute}, func(t *testing.T, g *guarded) {
 		g.fail("", errDown)
 		g.give("held", 1)
 		require.True(t, g.pauser.is(3))
@@ -269,14 +268,12 @@ func TestBreaker_LetsARecordGoThatWasHeldTooLong(t *testing.T) {
 		_, handled := g.counts()
 		require.Equal(t, 1, handled)
 		require.Empty(t, g.breaks.Status())
-		require.NoError(t, g.stop())
 	})
 }
 
 func TestBreaker_LeavesHeldRecordsWhenTheirPartitionIsLost(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGuarded(t, consumer.BreakerConfig{InARow: 1})
+	behindBreaker(t, consumer.BreakerConfig{InARow: 1}, func(t *testing.T, g *guarded) {
 		g.fail("", errDown)
 		claim, lose := context.WithCancel(context.WithoutCancel(g.feed.ctx))
 		m := newMessage(claim, newRecord(), "held")
@@ -294,7 +291,6 @@ func TestBreaker_LeavesHeldRecordsWhenTheirPartitionIsLost(t *testing.T) {
 		_, handled := g.counts()
 		require.Equal(t, 1, handled)
 		require.Empty(t, g.broker.all())
-		require.NoError(t, g.stop())
 	})
 }
 
@@ -317,8 +313,7 @@ func TestBreaker_StopDoesNotWaitForHeldRecords(t *testing.T) {
 
 func TestBreaker_TriesOneDeliveryAtATime(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGuarded(t, consumer.BreakerConfig{InARow: 1, ProbeEvery: time.Second})
+	behindBreaker(t, consumer.BreakerConfig{InARow: 1, ProbeEvery: time.Second}, func(t *testing.T, g *guarded) {
 		g.fail("", errDown)
 		g.give("held", 5)
 		var atOnce, most int
@@ -331,14 +326,12 @@ func TestBreaker_TriesOneDeliveryAtATime(t *testing.T) {
 		})
 		pass(time.Minute)
 		require.Equal(t, 1, most)
-		require.NoError(t, g.stop())
 	})
 }
 
 func TestBreaker_IsPerPartition(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newGuarded(t, consumer.BreakerConfig{InARow: 1})
+	behindBreaker(t, consumer.BreakerConfig{InARow: 1}, func(t *testing.T, g *guarded) {
 		g.fail("held0", errDown)
 		g.give("held", 1)
 		other := &outbox.Record{Topic: topic, Partition: 4, Group: group}
@@ -347,7 +340,6 @@ func TestBreaker_IsPerPartition(t *testing.T) {
 		require.True(t, g.pauser.is(3))
 		require.False(t, g.pauser.is(4))
 		require.True(t, slices.Contains(g.handled, "other"))
-		require.NoError(t, g.stop())
 	})
 }
 

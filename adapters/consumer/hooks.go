@@ -46,7 +46,8 @@ type Delivery struct {
 	Partition   int32 // outbox.PartitionByKey if the subscriber told none
 	Offset      int64 // -1 if the subscriber told none
 	MessageID   string
-	Attempts    int // calls of the handler so far
+	Traceparent string // of the message, as its writer gave it
+	Attempts    int    // calls of the handler so far
 	Outcome     Outcome
 	Disposition Disposition // of a dead letter
 	Err         error       // last error, nil when done or skipped
@@ -80,6 +81,7 @@ func deliveryFrom(ctx context.Context) *delivery {
 
 func describe(handler, topic string, msg *message.Message) Delivery {
 	d := Delivery{Handler: handler, Topic: topic, Partition: outbox.PartitionByKey, Offset: -1, MessageID: msg.UUID}
+	d.Traceparent = msg.Metadata.Get(outbox.HeaderTraceparent)
 	if r, ok := outbox.RecordFrom(msg.Context()); ok {
 		d.Topic, d.Group, d.Partition, d.Offset = r.Topic, r.Group, r.Partition, r.Offset
 	}

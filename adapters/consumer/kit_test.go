@@ -190,8 +190,8 @@ func (d deliveries) next(t *testing.T) consumer.Delivery {
 	select {
 	case v := <-d:
 		return v
-	case <-time.After(10 * time.Second):
-		require.FailNow(t, "no delivery within 10 s")
+	case <-time.After(liveness):
+		require.FailNow(t, "no delivery")
 		return consumer.Delivery{}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -248,15 +249,22 @@ func TestRouter_StopDoesNotWaitForBackOff(t *testing.T) {
 func TestRouter_TellsOfBlockedDeadLetters(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 1)
+	var healed atomic.Bool
 	r := newRouter(t, consumer.Config{
-		DeadLetters: &broker{refuse: []error{errDown, errDown, errDown, errDown, errDown}},
-		Hooks:       done.hooks(), DeadLetterWait: 10 * time.Millisecond,
+		DeadLetters: &broker{judge: func(sent) error {
+			if healed.Load() {
+				return nil
+			}
+			return errDown
+		}},
+		Hooks: done.hooks(), DeadLetterWait: 10 * time.Millisecond,
 	})
 	f := newFeed()
 	r.Handle("views", topic, f, func(*message.Message) error { return consumer.Fatal(errDown) })
 	start(t, r)
 	f.give(newRecord(), "x")
-	require.Eventually(t, func() bool { return r.Status().DeadLettersBlocked == 1 }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.Status().DeadLettersBlocked == 1 }, liveness, time.Millisecond)
+	healed.Store(true)
 	require.Equal(t, consumer.OutcomeDeadLettered, done.next(t).Outcome)
 	require.Zero(t, r.Status().DeadLettersBlocked)
 }
@@ -318,7 +326,9 @@ func TestRouter_RunsTheChainInItsOrder(t *testing.T) {
 	}, consumer.Around(note("around")), consumer.Inside(note("inside")), consumer.WithRetry(consumer.FixedBackOff(0, 1)))
 	start(t, r)
 	f.give(newRecord(header("traceparent", "given")), "x")
-	require.Equal(t, 2, done.next(t).Attempts)
+	d := done.next(t)
+	require.Equal(t, 2, d.Attempts)
+	require.Equal(t, "given", d.Traceparent)
 	require.Equal(t, []string{
 		"around traced=true bounded=false",
 		"inside traced=true bounded=false", "handler traced=true bounded=true",

@@ -184,7 +184,7 @@ func (s *session) tellEnded(h *handler) {
 	select {
 	case <-s.stop:
 	default:
-		s.ended <- fmt.Errorf("handler %q: topic %s: %w", h.name, h.topic, ErrSubscriptionEnded)
+		s.giveUp(fmt.Errorf("handler %q: topic %s: %w", h.name, h.topic, ErrSubscriptionEnded))
 	}
 }
 

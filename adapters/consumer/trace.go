@@ -18,16 +18,36 @@ type Tracer interface {
 }
 
 // Trace is a middleware that gives the message's context the trace of its record.
+// The error of a message that is not acknowledged then has a method Traceparent,
+// so that telemetry.WatermillLogger writes what the router says of it under that
+// trace.
 func Trace(t Tracer) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			before := msg.Context()
 			defer msg.SetContext(before)
-			msg.SetContext(t.Continue(before, msg.Metadata.Get(outbox.HeaderTraceparent)))
-			return next(msg)
+			ctx := t.Continue(before, msg.Metadata.Get(outbox.HeaderTraceparent))
+			msg.SetContext(ctx)
+			out, err := next(msg)
+			if err != nil {
+				err = &tracedError{error: err, parent: t.Traceparent(ctx)}
+			}
+			return out, err
 		}
 	}
 }
+
+// tracedError is an error with the trace that it happened in.
+type tracedError struct {
+	error
+	parent string
+}
+
+// Unwrap returns the error itself.
+func (e *tracedError) Unwrap() error { return e.error }
+
+// Traceparent is the W3C header of the trace; empty if there was none.
+func (e *tracedError) Traceparent() string { return e.parent }
 
 // TargetGroup is a middleware that acknowledges, without handling them, records
 // that were replayed for another consumer group. group names ours where the

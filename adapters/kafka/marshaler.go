@@ -128,29 +128,18 @@ func messageUUID(metadata message.Metadata) string {
 	return uuid.NewString()
 }
 
+// usualHeaders are the names that most records have, the most frequent first.
+var usualHeaders = [...]string{
+	outbox.HeaderEventID, outbox.HeaderEventType, outbox.HeaderAggregateType, outbox.HeaderAggregateID, outbox.HeaderAggregateVersion,
+	outbox.HeaderSchemaVersion, outbox.HeaderOccurredAt, outbox.HeaderTraceparent, outbox.HeaderCorrelationID, outbox.HeaderCausationID,
+}
+
 // headerName returns b as a string, without an allocation for the usual names.
 func headerName(b []byte) string {
-	switch string(b) {
-	case outbox.HeaderEventID:
-		return outbox.HeaderEventID
-	case outbox.HeaderEventType:
-		return outbox.HeaderEventType
-	case outbox.HeaderAggregateType:
-		return outbox.HeaderAggregateType
-	case outbox.HeaderAggregateID:
-		return outbox.HeaderAggregateID
-	case outbox.HeaderAggregateVersion:
-		return outbox.HeaderAggregateVersion
-	case outbox.HeaderSchemaVersion:
-		return outbox.HeaderSchemaVersion
-	case outbox.HeaderOccurredAt:
-		return outbox.HeaderOccurredAt
-	case outbox.HeaderTraceparent:
-		return outbox.HeaderTraceparent
-	case outbox.HeaderCorrelationID:
-		return outbox.HeaderCorrelationID
-	case outbox.HeaderCausationID:
-		return outbox.HeaderCausationID
+	for _, name := range usualHeaders {
+		if string(b) == name {
+			return name
+		}
 	}
 	return string(b)
 }

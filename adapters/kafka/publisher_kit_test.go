@@ -183,12 +183,30 @@ func stall(cluster *kfake.Cluster) (release func()) {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// alterTopic sets a setting of a topic of the shared cluster.
+// alterTopic sets a setting of a topic of the shared cluster, and returns once the
+// broker has learned of it from its controller.
 func alterTopic(t testing.TB, topic, name, value string) {
 	t.Helper()
-	got, err := kadm.NewClient(independent(t)).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: name, Value: &value}}, topic)
+	adm := kadm.NewClient(independent(t))
+	got, err := adm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: name, Value: &value}}, topic)
 	require.NoError(t, err)
 	for _, r := range got {
 		require.NoError(t, r.Err)
 	}
+	harness.Await(t, liveness, name+" is "+value, func(ctx context.Context) error {
+		configs, err := adm.DescribeTopicConfigs(ctx, topic)
+		if err != nil {
+			return err
+		}
+		at, err := configs.On(topic, nil)
+		if err != nil {
+			return err
+		}
+		for _, c := range at.Configs {
+			if c.Key == name && c.MaybeValue() == value {
+				return nil
+			}
+		}
+		return errors.New("the broker still has another value")
+	})
 }

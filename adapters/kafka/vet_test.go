@@ -20,5 +20,5 @@ func TestVet_SeesARaisedLimitSoon(t *testing.T) {
 	big := &outbox.Entry{Position: 1, Message: outbox.Message{Topic: topic, Key: "k", Payload: make([]byte, 50_000)}}
 	require.ErrorIs(t, p.Vet(t.Context(), big), outbox.ErrUnpublishable)
 	alterTopic(t, topic, "max.message.bytes", "100000")
-	require.Eventually(t, func() bool { return p.Vet(t.Context(), big) == nil }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return p.Vet(t.Context(), big) == nil }, liveness, 50*time.Millisecond)
 }

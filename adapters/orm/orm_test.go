@@ -3,8 +3,6 @@ package orm_test
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -81,28 +79,13 @@ func exerciseAccess(t *testing.T, cfg func(*sql.DB) postgres.Config) {
 	})
 }
 
-func recorded(t *testing.T, db *sql.DB) []domain.Recorded {
+func recorded(t *testing.T, db *sql.DB) (out []domain.Recorded) {
 	t.Helper()
-	rows, err := db.QueryContext(t.Context(), `SELECT headers, payload, event_id, event_type,
-		aggregate_type, aggregate_id, aggregate_version FROM outbox ORDER BY position`)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, rows.Close()) }()
-	var out []domain.Recorded
-	for rows.Next() {
-		var text, payload []byte
-		var id, kind, aggregate, aggregateID string
-		var version int64
-		require.NoError(t, rows.Scan(&text, &payload, &id, &kind, &aggregate, &aggregateID, &version))
-		headers := map[string]string{}
-		require.NoError(t, json.Unmarshal(text, &headers))
-		headers[outbox.HeaderEventID], headers[outbox.HeaderEventType] = id, kind
-		headers[outbox.HeaderAggregateType], headers[outbox.HeaderAggregateID] = aggregate, aggregateID
-		headers[outbox.HeaderAggregateVersion] = strconv.FormatInt(version, 10)
-		e, err := codec.New(codec.Config{}).Decode(headers, payload)
+	for _, row := range harness.ReadOutbox(t, db) {
+		e, err := codec.New(codec.Config{}).Decode(row.Headers, row.Payload)
 		require.NoError(t, err)
 		out = append(out, e)
 	}
-	require.NoError(t, rows.Err())
 	return out
 }
 

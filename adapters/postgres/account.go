@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -44,10 +43,10 @@ func NewAccounts(tx *sql.Tx) app.Accounts { return &Accounts{tx: tx} }
 func (r *Accounts) Add(ctx context.Context, a *account.Account) error {
 	s := a.State()
 	row, err := scanRow(r.tx.QueryRowContext(ctx, insertAccount, s.ID, s.Email, s.Password, s.Generation, s.RegisteredAt, s.ChangedAt))
-	if err != nil {
-		return fmt.Errorf("add account %s: %w", s.ID, mapError(err))
+	if err := added(a, row, err, r.update(ctx, s)); err != nil {
+		return fmt.Errorf("add account %s: %w", s.ID, err)
 	}
-	return r.finish(ctx, a, row)
+	return nil
 }
 
 // Get implements app.Accounts.
@@ -75,65 +74,14 @@ func (r *Accounts) get(ctx context.Context, query string, id account.ID) (*accou
 
 // Save implements app.Accounts.
 func (r *Accounts) Save(ctx context.Context, a *account.Account) error {
-	if len(a.Pending()) == 0 {
-		return nil
+	if err := save(ctx, r.tx, a, existsAccount, a.ID(), r.update(ctx, a.State())); err != nil {
+		return fmt.Errorf("save account %s: %w", a.ID(), err)
 	}
-	row, err := r.update(ctx, a, a.Stored())
-	if errors.Is(err, sql.ErrNoRows) {
-		err = whyNone(ctx, r.tx, existsAccount, a.ID())
-	}
-	if err != nil {
-		return fmt.Errorf("save account %s: %w", a.ID(), mapError(err))
-	}
-	return r.finish(ctx, a, row)
-}
-
-func (r *Accounts) update(ctx context.Context, a *account.Account, version int64) (stored, error) {
-	s := a.State()
-	return scanRow(r.tx.QueryRowContext(ctx, updateAccount, s.ID, version, s.Email, s.Password, s.Generation, s.ChangedAt))
-}
-
-func (r *Accounts) finish(ctx context.Context, a *account.Account, row stored) error {
-	row, err := count(a, row, func(version int64) (stored, error) { return r.update(ctx, a, version) })
-	if err != nil {
-		return fmt.Errorf("save account %s: %w", a.ID(), mapError(err))
-	}
-	a.Settle(row.createdAt, row.updatedAt)
 	return nil
 }
 
-// aggregate is what a repository must know to count versions.
-type aggregate interface {
-	Stored() int64
-	Version() int64
-}
-
-// count writes the row again until it has counted every pending event, since the
-// database adds one version for each write and each event has its own. row is
-// what the first write gave.
-func count(a aggregate, row stored, again func(version int64) (stored, error)) (stored, error) {
-	for expected := a.Stored() + 1; ; expected++ {
-		if row.version != expected {
-			return stored{}, ErrNotTheTrigger
-		}
-		if expected == a.Version() {
-			return row, nil
-		}
-		var err error
-		if row, err = again(expected); err != nil {
-			return stored{}, err
-		}
+func (r *Accounts) update(ctx context.Context, s account.State) write {
+	return func(version int64) (stored, error) {
+		return scanRow(r.tx.QueryRowContext(ctx, updateAccount, s.ID, version, s.Email, s.Password, s.Generation, s.ChangedAt))
 	}
-}
-
-// whyNone tells why an update found no row of the version it asked for.
-func whyNone(ctx context.Context, tx *sql.Tx, exists string, id any) error {
-	var there bool
-	if err := tx.QueryRowContext(ctx, exists, id).Scan(&there); err != nil {
-		return err
-	}
-	if there {
-		return domain.ErrVersionConflict
-	}
-	return domain.ErrNotFound
 }

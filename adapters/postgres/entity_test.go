@@ -51,3 +51,26 @@ func TestSave_RefusesATableWithoutItsTrigger(t *testing.T) {
 	err = s.Do(t.Context(), func(ctx context.Context, tx app.Tx) error { return fail(ctx, tx, id) })
 	require.ErrorIs(t, err, postgres.ErrNotTheTrigger)
 }
+
+// A transaction that began earlier and writes later leaves the later time: the
+// time is that of the write, not of the transaction's start.
+func TestEntity_ALaterWriteHasALaterTimeWhoeverBeganFirst(t *testing.T) {
+	t.Parallel()
+	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	id := s.mustAdd(t)
+	updated := func() (at time.Time) {
+		require.NoError(t, s.db.QueryRow(`SELECT updated_at FROM notification WHERE id = $1`, id).Scan(&at))
+		return at
+	}
+	first, err := s.db.Begin()
+	require.NoError(t, err)
+	_, err = first.Exec(`SELECT now()`)
+	require.NoError(t, err)
+	_, err = s.db.Exec(`UPDATE notification SET subject = 'second' WHERE id = $1`, id)
+	require.NoError(t, err)
+	between := updated()
+	_, err = first.Exec(`UPDATE notification SET subject = 'first' WHERE id = $1`, id)
+	require.NoError(t, err)
+	require.NoError(t, first.Commit())
+	require.True(t, updated().After(between))
+}

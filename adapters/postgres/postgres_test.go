@@ -3,8 +3,6 @@ package postgres_test
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -48,41 +46,10 @@ func open(t *testing.T, db *sql.DB, cfg postgres.Config) *storage {
 	return s
 }
 
-// row is a message of the outbox as a consumer would get it.
-type row struct {
-	topic, key string
-	headers    map[string]string
-	payload    []byte
-}
-
-func outboxRows(t *testing.T, db *sql.DB) []row {
+func recorded(t *testing.T, db *sql.DB) (out []domain.Recorded) {
 	t.Helper()
-	rows, err := db.QueryContext(t.Context(), `SELECT topic, key, headers, payload, event_id, event_type,
-		aggregate_type, aggregate_id, aggregate_version FROM outbox ORDER BY position`)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, rows.Close()) }()
-	var out []row
-	for rows.Next() {
-		var r row
-		var headers []byte
-		var id, kind, aggregate, aggregateID string
-		var version int64
-		require.NoError(t, rows.Scan(&r.topic, &r.key, &headers, &r.payload, &id, &kind, &aggregate, &aggregateID, &version))
-		require.NoError(t, json.Unmarshal(headers, &r.headers))
-		r.headers[outbox.HeaderEventID], r.headers[outbox.HeaderEventType] = id, kind
-		r.headers[outbox.HeaderAggregateType], r.headers[outbox.HeaderAggregateID] = aggregate, aggregateID
-		r.headers[outbox.HeaderAggregateVersion] = strconv.FormatInt(version, 10)
-		out = append(out, r)
-	}
-	require.NoError(t, rows.Err())
-	return out
-}
-
-func recorded(t *testing.T, db *sql.DB) []domain.Recorded {
-	t.Helper()
-	var out []domain.Recorded
-	for _, r := range outboxRows(t, db) {
-		e, err := codec.New(codec.Config{}).Decode(r.headers, r.payload)
+	for _, row := range harness.ReadOutbox(t, db) {
+		e, err := codec.New(codec.Config{}).Decode(row.Headers, row.Payload)
 		require.NoError(t, err)
 		out = append(out, e)
 	}
@@ -150,11 +117,11 @@ func TestDo_PutsEntityAndOutboxRowIntoOneTransaction(t *testing.T) {
 		(SELECT xmin FROM notification WHERE id = $1 UNION ALL SELECT xmin FROM outbox WHERE aggregate_id = $1::text) r`, id).Scan(&xids))
 	require.Equal(t, 1, xids, "both rows were written by the same transaction")
 
-	rows := outboxRows(t, s.db)
+	rows := harness.ReadOutbox(t, s.db)
 	require.Len(t, rows, 1)
-	require.Equal(t, "notification.v1", rows[0].topic)
-	require.Equal(t, "ada", rows[0].key, "the recipient is the key")
-	require.Equal(t, "notification.requested", rows[0].headers["event-type"])
+	require.Equal(t, "notification.v1", rows[0].Topic)
+	require.Equal(t, "ada", rows[0].Key, "the recipient is the key")
+	require.Equal(t, "notification.requested", rows[0].Headers["event-type"])
 	require.EqualValues(t, 1, s.commits.Load(), "the relay is woken once")
 }
 
@@ -170,7 +137,7 @@ func TestDo_WakesNobodyAfterARollback(t *testing.T) {
 	})
 	require.ErrorIs(t, err, codec.ErrUnknownEvent)
 	require.EqualValues(t, 1, s.commits.Load())
-	require.Len(t, outboxRows(t, s.db), 1)
+	require.Len(t, harness.ReadOutbox(t, s.db), 1)
 }
 
 func TestIn_LeavesTheTransactionToItsOwner(t *testing.T) {
@@ -183,10 +150,10 @@ func TestIn_LeavesTheTransactionToItsOwner(t *testing.T) {
 		require.NoError(t, s.In(t.Context(), tx, func(ctx context.Context, tx app.Tx) error { return fail(ctx, tx, id) }))
 		if commit {
 			require.NoError(t, tx.Commit())
-			require.Len(t, outboxRows(t, s.db), 2)
+			require.Len(t, harness.ReadOutbox(t, s.db), 2)
 		} else {
 			require.NoError(t, tx.Rollback())
-			require.Len(t, outboxRows(t, s.db), 1)
+			require.Len(t, harness.ReadOutbox(t, s.db), 1)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func TestDo_RunsADeadlockVictimAgain(t *testing.T) {
 	require.NoError(t, ba)
 
 	require.EqualValues(t, 3, runs.Load(), "one of the two ran twice")
-	require.Len(t, outboxRows(t, s.db), 6, "the victim's first run left no event")
+	require.Len(t, harness.ReadOutbox(t, s.db), 6, "the victim's first run left no event")
 }
 
 func TestDo_GivesUpAfterItsRetries(t *testing.T) {
@@ -93,5 +93,5 @@ func TestErrors_CarryTheDomainsSentinels(t *testing.T) {
 	_, err = s.add(t.Context(), t)
 	require.ErrorIs(t, err, domain.ErrReference, "found by the server only at COMMIT")
 	require.NotErrorIs(t, err, postgres.ErrCommitUnknown)
-	require.Len(t, outboxRows(t, s.db), 1)
+	require.Len(t, harness.ReadOutbox(t, s.db), 1)
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -45,10 +44,10 @@ func (r *Sessions) Add(ctx context.Context, s *account.Session) error {
 	state := s.State()
 	row, err := scanRow(r.tx.QueryRowContext(ctx, insertSession, state.ID, state.Account, state.Generation,
 		state.OpenedAt, state.ExpiresAt, nullTime(state.RevokedAt)))
-	if err != nil {
-		return fmt.Errorf("add session %s: %w", state.ID, mapError(err))
+	if err := added(s, row, err, r.update(ctx, state)); err != nil {
+		return fmt.Errorf("add session %s: %w", state.ID, err)
 	}
-	return r.finish(ctx, s, row)
+	return nil
 }
 
 // Get implements app.Sessions.
@@ -62,17 +61,10 @@ func (r *Sessions) Get(ctx context.Context, id account.SessionID) (*account.Sess
 
 // Save implements app.Sessions.
 func (r *Sessions) Save(ctx context.Context, s *account.Session) error {
-	if len(s.Pending()) == 0 {
-		return nil
+	if err := save(ctx, r.tx, s, existsSession, s.ID(), r.update(ctx, s.State())); err != nil {
+		return fmt.Errorf("save session %s: %w", s.ID(), err)
 	}
-	row, err := r.update(ctx, s, s.Stored())
-	if errors.Is(err, sql.ErrNoRows) {
-		err = whyNone(ctx, r.tx, existsSession, s.ID())
-	}
-	if err != nil {
-		return fmt.Errorf("save session %s: %w", s.ID(), mapError(err))
-	}
-	return r.finish(ctx, s, row)
+	return nil
 }
 
 // Sweep implements app.Sessions.
@@ -88,17 +80,10 @@ func (r *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 	return int(removed), nil
 }
 
-func (r *Sessions) update(ctx context.Context, s *account.Session, version int64) (stored, error) {
-	return scanRow(r.tx.QueryRowContext(ctx, updateSession, s.ID(), version, nullTime(s.State().RevokedAt)))
-}
-
-func (r *Sessions) finish(ctx context.Context, s *account.Session, row stored) error {
-	row, err := count(s, row, func(version int64) (stored, error) { return r.update(ctx, s, version) })
-	if err != nil {
-		return fmt.Errorf("save session %s: %w", s.ID(), mapError(err))
+func (r *Sessions) update(ctx context.Context, s account.SessionState) write {
+	return func(version int64) (stored, error) {
+		return scanRow(r.tx.QueryRowContext(ctx, updateSession, s.ID, version, nullTime(s.RevokedAt)))
 	}
-	s.Settle(row.createdAt, row.updatedAt)
-	return nil
 }
 
 func scanSession(row *sql.Row) (s account.SessionState, err error) {

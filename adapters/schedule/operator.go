@@ -35,15 +35,19 @@ func NewOperator(db *sql.DB) (*Operator, error) {
 	return &Operator{history: PostgresHistory{db: db}}, nil
 }
 
-// LockState is a row of shedlock.
+// LockState is a lock as its store has it: a row of shedlock, or a key in Redis.
 type LockState struct {
 	Name  string        `json:"name"`
 	Held  bool          `json:"held"`
-	Owner string        `json:"owner"` // that holds it, or held it last
-	Since time.Time     `json:"since"`
-	Until time.Time     `json:"until"`
-	Left  time.Duration `json:"-"` // by the clock of the server; negative if it is free
-	Fence int64         `json:"fence"`
+	Owner string        `json:"owner"`          // that holds it, or held it last
+	Since time.Time     `json:"since,omitzero"` // in Redis by the clock of the holder
+	Until time.Time     `json:"until,omitzero"` // by the clock of the server; zero if it never ends
+	Left  time.Duration `json:"-"`              // by the clock of the server; negative if it is free
+	Fence int64         `json:"fence"`          // in Redis that of the last holder that was no node of ShedLock's own
+
+	Store       string `json:"store"`                 // StorePostgres or StoreRedis
+	Environment string `json:"environment,omitempty"` // in Redis only
+	Key         string `json:"key,omitempty"`         // in Redis only
 }
 
 // JobState is all that is known of a job.
@@ -64,7 +68,7 @@ func (o *Operator) Locks(ctx context.Context) ([]LockState, error) {
 	defer rows.Close()
 	var all []LockState
 	for rows.Next() {
-		var l LockState
+		l := LockState{Store: StorePostgres}
 		var left int64
 		if err := rows.Scan(&l.Name, &l.Owner, &l.Since, &l.Until, &left, &l.Fence); err != nil {
 			return nil, fmt.Errorf("list the locks: %w", err)
@@ -216,7 +220,7 @@ func (o *Operator) Unlock(ctx context.Context, name, actor, note string) (was Lo
 	if err != nil {
 		return was, fmt.Errorf("unlock %s: %w", name, err)
 	}
-	was.Held, was.Since, was.Until = true, was.Since.UTC(), was.Until.UTC()
+	was.Held, was.Store, was.Since, was.Until = true, StorePostgres, was.Since.UTC(), was.Until.UTC()
 	return was, nil
 }
 

@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -129,4 +130,31 @@ func TestLocker_AFrozenPostgresCancelsTheTask(t *testing.T) {
 	harness.Await(t, patience, "it goes on by itself", func(context.Context) error {
 		return locker.Do(t.Context(), schedule.Lock{Name: "j", AtMostFor: time.Hour}, func(context.Context) error { return nil }).Err
 	})
+}
+
+// A guarded transaction of a holder whose lock has lapsed keeps takers out, and
+// they do not queue for it: the lock is not to be had, and the node goes on.
+func TestTrap_2_4_ATakerDoesNotQueueBehindAGuardedTransaction(t *testing.T) {
+	t.Parallel()
+	db := harness.NewDatabase(t)
+	locks := postgresLocks(t, db)
+	g, err := locks.Acquire(t.Context(), schedule.NewClaim("a", time.Second))
+	require.NoError(t, err)
+	g.Lease = 30 * time.Second // so that the database lets the transaction be
+	tx, err := db.DB.BeginTx(context.Background(), nil)
+	require.NoError(t, err)
+	require.NoError(t, locks.Guard(t.Context(), tx, g))
+	harness.Await(t, 20*time.Second, "the lock has lapsed", func(ctx context.Context) error {
+		var lapsed bool
+		err := db.DB.QueryRowContext(ctx, `SELECT lock_until <= timezone('utc', clock_timestamp()) FROM shedlock WHERE name = 'a'`).Scan(&lapsed)
+		if err == nil && !lapsed {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	_, err = locks.Acquire(t.Context(), schedule.NewClaim("a", time.Minute))
+	require.ErrorIs(t, err, schedule.ErrNotAcquired)
+	require.NoError(t, tx.Commit(), "it was open all the while")
+	_, err = locks.Acquire(t.Context(), schedule.NewClaim("a", time.Minute))
+	require.NoError(t, err)
 }

@@ -62,6 +62,11 @@ SELECT set_config('idle_in_transaction_session_timeout', $4, true) FROM job_fenc
 INSERT INTO job_fence AS f (name, owner, fence) VALUES ($1, $2, $3)
 ON CONFLICT (name) DO UPDATE SET owner = $2, fence = $3 WHERE f.fence < $3 OR f.fence = $3 AND f.owner = $2
 RETURNING set_config('idle_in_transaction_session_timeout', $4, true)`
+
+	// $1 name, $2 who took the lock away, $3 the fence of its holder.
+	refuseFenceSQL = `
+INSERT INTO job_fence AS f (name, owner, fence) VALUES ($1, $2, $3)
+ON CONFLICT (name) DO UPDATE SET owner = $2, fence = $3 WHERE f.fence <= $3`
 )
 
 // The types that shedlock's columns must have.

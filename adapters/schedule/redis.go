@@ -91,12 +91,12 @@ func RedisOptions(url string) (*redis.Options, error) {
 }
 
 func (r *RedisLocks) lockKey(name string) string {
-	return "job-lock:" + r.cfg.Environment + ":" + name
+	return lockPrefix + r.cfg.Environment + ":" + name
 }
 
 // keys are those of the scripts.
 func (r *RedisLocks) keys(name string) []string {
-	return []string{r.lockKey(name), "job-fence:" + r.cfg.Environment + ":" + name, "job-epoch:" + r.cfg.Environment}
+	return []string{r.lockKey(name), fencePrefix + r.cfg.Environment + ":" + name, "job-epoch:" + r.cfg.Environment}
 }
 
 // isoMillis is the time as ShedLock writes it.

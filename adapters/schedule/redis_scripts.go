@@ -69,3 +69,12 @@ else
 end
 return 1
 `)
+
+// takeAwayScript frees the lock KEYS 1 if its value is ARGV 1. 0 means that it has
+// another one, or none.
+var takeAwayScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+return redis.call('DEL', KEYS[1])
+`)

@@ -35,7 +35,12 @@ var statusGauges = []stateGauge[outbox.Status]{
 	state("relay_instances", "Processes of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet.",
 		func(s outbox.Status, _ time.Time) float64 { return float64(s.Instances) }),
 	state("relay_stalled_seconds", "How long messages have waited for the broker without any acknowledgement; 0 if none wait.",
-		func(s outbox.Status, now time.Time) float64 { return age(now, s.Stalled) }),
+		func(s outbox.Status, now time.Time) float64 {
+			if !s.Leading {
+				return 0
+			}
+			return age(now, s.Stalled)
+		}),
 }
 
 var lagGauges = []stateGauge[measuredLag]{

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 
@@ -13,7 +14,9 @@ const LevelTrace = slog.LevelDebug - 4
 
 // WatermillLogger lets Watermill log through slog. Fields come in the order of
 // their names, so that lines are stable; fields that would print a whole message
-// are left out.
+// are left out. A line about an error that has a method Traceparent, as package
+// consumer's Trace gives it, is written under that trace: a logger of Watermill is
+// told no context, but it is told the error.
 type WatermillLogger struct{ log *slog.Logger }
 
 var _ watermill.LoggerAdapter = (*WatermillLogger)(nil)
@@ -52,7 +55,7 @@ func (l *WatermillLogger) With(fields watermill.LogFields) watermill.LoggerAdapt
 }
 
 func (l *WatermillLogger) emit(level slog.Level, msg string, err error, fields watermill.LogFields) {
-	ctx := context.Background()
+	ctx := contextOf(err)
 	if !l.log.Enabled(ctx, level) {
 		return
 	}
@@ -61,6 +64,19 @@ func (l *WatermillLogger) emit(level slog.Level, msg string, err error, fields w
 		attrs = append(attrs, slog.Any("error", err))
 	}
 	l.log.LogAttrs(ctx, level, msg, attrs...)
+}
+
+// contextOf carries the trace of err, if it has one.
+func contextOf(err error) context.Context {
+	if traced, ok := errors.AsType[interface {
+		error
+		Traceparent() string
+	}](err); ok {
+		if t, ok := ParseTraceparent(traced.Traceparent()); ok {
+			return ContextWithTrace(context.Background(), t)
+		}
+	}
+	return context.Background()
 }
 
 func fieldAttrs(fields watermill.LogFields) []slog.Attr {

@@ -90,13 +90,33 @@ func shardOf(id notification.ID) uint32 {
 	return h.Sum32() % counterShards
 }
 
-// DeliveryCounters implements app.Views.
+// DeliveryCounters implements app.Views. If the generation it asked was removed
+// meanwhile, because the process stood still, it asks the one that answers now:
+// what has been deleted is no zero.
 func (v *Views) DeliveryCounters(ctx context.Context, day time.Time) (app.DeliveryCounters, error) {
-	live, err := v.generations.live(ctx, Counters)
-	if err != nil {
-		return nil, fmt.Errorf("counters of a day: %w", err)
+	for range maxTries {
+		live, err := v.generations.live(ctx, Counters)
+		if err != nil {
+			return nil, fmt.Errorf("counters of a day: %w", err)
+		}
+		sums, kept, err := v.sums(ctx, live, day.UTC())
+		if err != nil {
+			return nil, fmt.Errorf("counters of a day: %w", err)
+		}
+		if live == kept.Live || live == kept.Last {
+			return countersOf(sums), nil
+		}
+		v.generations.forget()
 	}
-	channels := []notification.Channel{notification.Email, notification.SMS, notification.Push}
+	return nil, fmt.Errorf("counters of a day: %w", errUnsettled)
+}
+
+// channels, in the order of the sums.
+var channels = []notification.Channel{notification.Email, notification.SMS, notification.Push}
+
+// sums adds up the shards of a day in one generation: what is counted, for each
+// channel. It looks at the generations once it has read.
+func (v *Views) sums(ctx context.Context, generation string, day time.Time) ([]int64, Generations, error) {
 	var fields []string
 	for _, c := range channels {
 		for _, what := range counted {
@@ -104,14 +124,16 @@ func (v *Views) DeliveryCounters(ctx context.Context, day time.Time) (app.Delive
 		}
 	}
 	shards := make([]*redis.SliceCmd, counterShards)
-	_, err = v.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	var kept *redis.MapStringStringCmd
+	_, err := v.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for shard := range shards {
-			shards[shard] = p.HMGet(ctx, v.counterKey(live, day.UTC(), uint32(shard)), fields...) //nolint:gosec // below counterShards
+			shards[shard] = p.HMGet(ctx, v.counterKey(generation, day, uint32(shard)), fields...) //nolint:gosec // below counterShards
 		}
+		kept = p.HGetAll(ctx, v.generations.key(Counters))
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("counters of a day: %w", err)
+		return nil, Generations{}, err
 	}
 	sums := make([]int64, len(fields))
 	for _, shard := range shards {
@@ -121,6 +143,10 @@ func (v *Views) DeliveryCounters(ctx context.Context, day time.Time) (app.Delive
 			sums[i] += n
 		}
 	}
+	return sums, parseGenerations(kept.Val()), nil
+}
+
+func countersOf(sums []int64) app.DeliveryCounters {
 	out := app.DeliveryCounters{}
 	for i, c := range channels {
 		five := sums[i*len(counted):]
@@ -128,5 +154,5 @@ func (v *Views) DeliveryCounters(ctx context.Context, day time.Time) (app.Delive
 			out[c] = n
 		}
 	}
-	return out, nil
+	return out
 }

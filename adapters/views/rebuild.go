@@ -146,27 +146,6 @@ func (r *Rebuilder) Run(ctx context.Context) (RebuildResult, error) {
 	return run.res, nil
 }
 
-// Abort removes an unfinished generation and what is left of ended ones, and
-// returns the name of the unfinished one, or "" if there is none.
-func (r *Rebuilder) Abort(ctx context.Context) (generation string, err error) {
-	err = r.claimed(ctx, func(ctx context.Context) error {
-		found, err := r.look(ctx)
-		if err != nil {
-			return err
-		}
-		if generation = found.Next; generation != "" {
-			if err := r.p.Drop(ctx, generation); err != nil {
-				return err
-			}
-		}
-		return r.sweep(ctx, found)
-	})
-	if err != nil {
-		return generation, fmt.Errorf("abort the rebuild of %s: %w", r.p.name, err)
-	}
-	return generation, nil
-}
-
 // life is how long after it was written an event can still matter to the view.
 func (p Projection) life() time.Duration {
 	if p.name == Counters {

@@ -2,10 +2,8 @@ package views_test
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,9 +27,7 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 	t.Logf("seed %d", seed)
 	l := newLogged(t)
 	const writers, each = 3, 40
-	var mu sync.Mutex
-	committed := map[notification.ID]domain.Recorded{}
-	var ids []notification.ID
+	db := &truth{newest: map[notification.ID]domain.Recorded{}}
 	applied := make(chan domain.Recorded, 10_000)
 	stop := make(chan struct{})
 	var running sync.WaitGroup
@@ -72,15 +68,7 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 							t.Error(err)
 							return
 						}
-						id := notification.ID(events[i].AggregateID)
-						mu.Lock()
-						if _, known := committed[id]; !known {
-							ids = append(ids, id)
-						}
-						if committed[id].AggregateVersion < events[i].AggregateVersion {
-							committed[id] = events[i]
-						}
-						mu.Unlock()
+						db.add(events[i])
 						applied <- events[i]
 					}
 				}
@@ -105,43 +93,25 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 			}
 		})
 	}
-	var looks atomic.Int64
-	for r := range 2 {
-		v := l.views(t)
+	readers := make([]*reader, 3)
+	for i := range readers {
+		readers[i] = newReader(l.views(t))
 		running.Go(func() {
-			rng := rand.New(rand.NewPCG(seed, uint64(100+r)))
-			seen := map[notification.ID]int64{}
+			rng := rand.New(rand.NewPCG(seed, uint64(100+i)))
 			for {
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				mu.Lock()
-				var id notification.ID
-				if len(ids) > 0 {
-					id = ids[rng.IntN(len(ids))]
-				}
-				now := committed[id]
-				mu.Unlock()
-				s, err := v.NotificationStatus(t.Context(), id)
-				var miss *app.ViewMissError
-				switch {
-				case err == nil:
-					looks.Add(1)
-					if s.Version < seen[id] {
-						t.Errorf("%s went back from %d to %d", id, seen[id], s.Version)
-						return
-					}
-					seen[id] = s.Version
-				case errors.As(err, &miss) && id != "":
-					known, _ := app.ProjectStatus(now)
-					_ = v.FillNotificationStatus(t.Context(), miss.Ticket, known)
+				if err := readers[i].look(t.Context(), rng, db, "ada"); err != nil {
+					t.Error(err)
+					return
 				}
 			}
 		})
 	}
-	require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(ids) > 100 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return db.len() > 100 }, 30*time.Second, time.Millisecond)
 	for _, name := range everyView {
 		before := l.generations(t, name)
 		res, err := l.rebuilder(t, name, views.RebuildConfig{Batch: 50}).Run(t.Context())
@@ -156,7 +126,11 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 	running.Wait()
 	close(applied)
 	consuming.Wait()
-	require.Greater(t, looks.Load(), int64(100))
+	for _, r := range readers {
+		for view, looks := range r.looks {
+			require.Greater(t, looks, 100, everyView[view])
+		}
+	}
 	l.agrees(t)
 }
 
@@ -209,18 +183,48 @@ func TestRebuild_StopsAtAPositionAndAnswersOnlyWhenItHasAll(t *testing.T) {
 	require.False(t, res.Flipped)
 	require.Equal(t, views.Generations{Live: before, Next: res.Generation}, l.generations(t, views.Status))
 
+	plan, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).PlanAbort(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, res.Generation, l.generations(t, views.Status).Next, "a plan changes nothing")
 	removed, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).Abort(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, res.Generation, removed)
+	require.Equal(t, plan, removed)
+	require.Equal(t, views.AbortResult{View: views.Status, Removed: res.Generation, Former: []string{}, Answers: before}, removed)
 	require.Equal(t, views.Generations{Live: before}, l.generations(t, views.Status))
-	require.Zero(t, l.generation(t, views.Status, removed))
+	require.Zero(t, l.generation(t, views.Status, removed.Removed))
 	removed, err = l.rebuilder(t, views.Status, views.RebuildConfig{}).Abort(t.Context())
 	require.NoError(t, err)
-	require.Empty(t, removed)
+	require.Empty(t, removed.Removed)
 
 	res, err = l.rebuilder(t, views.Status, views.RebuildConfig{From: 590, To: 600}).Run(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []any{int64(11), true}, []any{res.Events, res.Flipped})
+}
+
+// A rebuild that was killed between the flip and the end leaves the former
+// generation behind: an abort says so, and removes it.
+func TestAbort_RemovesWhatIsLeftOfFormerGenerations(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.fill(t, 30)
+	before := l.generations(t, views.Status).Live
+	ctx, kill := context.WithCancel(t.Context())
+	res, err := l.rebuilder(t, views.Status, views.RebuildConfig{OnProgress: func(r views.RebuildResult) {
+		if r.Flipped {
+			kill()
+		}
+	}}).Run(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.True(t, res.Flipped)
+	require.Empty(t, res.Removed)
+	for _, act := range []func(context.Context) (views.AbortResult, error){
+		l.rebuilder(t, views.Status, views.RebuildConfig{}).PlanAbort, l.rebuilder(t, views.Status, views.RebuildConfig{}).Abort,
+	} {
+		got, err := act(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, views.AbortResult{View: views.Status, Former: []string{before}, Answers: res.Generation}, got)
+	}
+	require.Equal(t, views.Generations{Live: res.Generation}, l.generations(t, views.Status))
 }
 
 func TestRebuild_IsRefusedWhileAnotherIsUnderWay(t *testing.T) {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/cmd/notifier/service"
@@ -67,10 +69,20 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (service
 	fs.StringVar(&cfg.Sending.Gateway, "gateway", getenv("GATEWAY_URL"), "address of the gateway that delivers notifications; without one nothing is sent [GATEWAY_URL]")
 	fs.StringVar(&cfg.Addr, "addr", getenv("NOTIFIER_ADDR"), "where the HTTP API listens, by default :8080 [NOTIFIER_ADDR]")
 	fs.BoolVar(&cfg.Migrate, "migrate", false, "apply pending migrations at start")
-	fs.IntVar(&cfg.Partitions, "partitions", 0, "partitions of the topic if it is missing, by default 6; -1 makes none")
+	fs.Func("partitions", "partitions of each topic that is missing, a whole `number`, by default 6; -1 makes none", func(v string) (err error) {
+		if cfg.Partitions, err = strconv.Atoi(v); err != nil {
+			return errors.New("give a whole number")
+		}
+		return nil
+	})
 	fs.StringVar(&cfg.Relay, "relay-name", "", "name of the relay, by default relay")
 	fs.StringVar(&cfg.Repository, "repository", "", "repositories to write through: sql, the default, or orm")
-	fs.DurationVar(&cfg.SessionLife, "session-life", 0, "how long a login is good for, by default 12h")
+	fs.Func("session-life", "how long a login is good for, a `duration`, by default 12h", func(v string) (err error) {
+		if cfg.SessionLife, err = time.ParseDuration(v); err != nil {
+			return errors.New("give a duration such as 12h")
+		}
+		return nil
+	})
 	fs.StringVar(&format, "log-format", "text", "text or json")
 	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 
@@ -99,12 +111,15 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (service
 	}
 	logger, err := newLogger(stderr, format, level)
 	cfg.Logger = logger
+	cfg.Listening = func(addr string) { logger.Info("http api listens", "address", addr) }
 	return cfg, errors.Join(append(errs, err)...)
 }
 
-// hideSecrets keeps addresses from the environment out of the help text.
+// hideSecrets keeps what comes from the environment out of the help text.
 func hideSecrets(fs *flag.FlagSet) {
-	fs.VisitAll(func(f *flag.Flag) { f.DefValue = "" })
+	for _, name := range []string{"postgres", "kafka", "redis", "gateway", "addr"} {
+		fs.Lookup(name).DefValue = ""
+	}
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {

@@ -11,10 +11,10 @@ func TestRun_ReportsAllMistakesAtOnce(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	env := map[string]string{"REDIS_URL": "redis://localhost:6379/0"}
-	code := Run(t.Context(), []string{"--frobnicate", "--log-level", "loud", "--addr", "nowhere", "--repository", "gorm", "extra"},
+	code := Run(t.Context(), []string{"--frobnicate", "--log-level", "loud", "--addr", "nowhere", "--repository", "gorm", "--session-life", "long", "extra"},
 		func(name string) string { return env[name] }, &stderr)
 	require.Equal(t, 2, code)
-	for _, part := range []string{"frobnicate", `"loud"`, "addr:", `"extra"`, "postgres:", "kafka:", "repository:", "--help"} {
+	for _, part := range []string{"frobnicate", `"loud"`, "addr:", `"extra"`, "postgres:", "kafka:", "repository:", "give a duration such as 12h", "--help"} {
 		require.Contains(t, stderr.String(), part)
 	}
 	require.NotContains(t, stderr.String(), "redis:")
@@ -27,4 +27,5 @@ func TestRun_HelpShowsNoSecrets(t *testing.T) {
 	require.Equal(t, 0, code)
 	require.Contains(t, stderr.String(), "-postgres")
 	require.NotContains(t, stderr.String(), "hunter2")
+	require.NotContains(t, stderr.String(), "(default )")
 }

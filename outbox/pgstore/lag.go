@@ -35,6 +35,30 @@ SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)
  UNION ALL
  SELECT x.created_at FROM unnest($2::bigint[], $3::bigint[]) AS g(lo, hi) JOIN outbox x ON x.position BETWEEN g.lo AND g.hi) m`
 
+const relayNamesSQL = `SELECT relay FROM outbox_cursor ORDER BY relay`
+
+// Relays lists the names of the relays that have a cursor, in their order; none
+// before the first has run.
+func (s *Store) Relays(ctx context.Context) ([]string, error) {
+	var names []string
+	rows, err := s.db.QueryContext(ctx, relayNamesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("list the relays: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("list the relays: %w", err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the relays: %w", err)
+	}
+	return names, nil
+}
+
 // LagOf reports the named relay, as Lag does. It is an error if that has not run
 // yet.
 func (s *Store) LagOf(ctx context.Context, relay string) (RelayLag, error) {

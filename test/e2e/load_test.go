@@ -1,12 +1,16 @@
 package e2e
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/test/harness"
 )
 
 // load is a writer at work: every few milliseconds a transaction with one event
@@ -84,6 +88,16 @@ func (p *pipe) awaitLeader(t *testing.T) place {
 	t.Helper()
 	require.Eventually(t, func() bool { at := p.place(); return at.owner != "" && at.position > 0 }, time.Minute, 5*time.Millisecond)
 	return p.place()
+}
+
+// inOrder returns two relays with the one that leads first. On a busy machine a
+// leader may have lost its lease to its standby by itself.
+func (p *pipe) inOrder(t *testing.T, a, b *harness.Program) (leader, standby *harness.Program) {
+	t.Helper()
+	if owner := p.awaitLeader(t).owner; strings.Contains(owner, fmt.Sprintf(":%d:", b.PID())) {
+		return b, a
+	}
+	return a, b
 }
 
 // takeover waits until a later epoch than that of old has moved the cursor, and

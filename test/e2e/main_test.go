@@ -4,7 +4,9 @@
 package e2e
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -98,6 +100,17 @@ func (p *pipe) verify(t *testing.T) (duplicates int) {
 func (p *pipe) committed(t *testing.T) []string {
 	t.Helper()
 	return column(t, p.db.DB, `SELECT event_id::text FROM outbox WHERE topic = $1`, p.topic)
+}
+
+// until waits for done, which may use t: it runs on the test's own goroutine.
+func until(t *testing.T, within time.Duration, what string, done func() bool) {
+	t.Helper()
+	harness.Await(t, within, what, func(context.Context) error {
+		if !done() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 }
 
 func column(t *testing.T, db *sql.DB, query string, args ...any) (values []string) {

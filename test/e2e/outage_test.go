@@ -95,3 +95,29 @@ func TestOutage_KafkaIsKilled(t *testing.T) {
 	t.Logf("%d rows wait", backlog)
 	p.recover(t, relay, load, 1)
 }
+
+// TestOutage_CatchesUpManyTimesFasterThanIsWritten lets a large backlog grow while
+// the broker is away, and measures how fast it melts while writing goes on. The
+// figures are told, not judged: they are the machine's.
+func TestOutage_CatchesUpManyTimesFasterThanIsWritten(t *testing.T) {
+	t.Parallel()
+	broker := harness.PrivateKafka(t, harness.KafkaConfig{Real: true})
+	p := newPipeOn(t, nil, broker, 4)
+	relay, load := p.relay(t), p.load(t)
+	p.awaitLeader(t)
+	load.await(t, 3000)
+	require.NoError(t, broker.Kill())
+	for i := range 3 {
+		p.fill(t, 100_000, i)
+	}
+	require.NoError(t, broker.Start(t.Context()))
+	stuck := p.place().position
+	require.Eventually(t, func() bool { return p.place().position > stuck }, time.Minute, time.Millisecond)
+	from, before, began := p.place().position, load.rows.Load(), time.Now()
+	harness.Await(t, time.Minute, "the backlog is gone", p.caughtUp)
+	took := time.Since(began).Seconds()
+	melted, written := float64(p.place().position-from)/took, float64(load.rows.Load()-before)/took
+	t.Logf("caught up with %.0f rows/s over %.1f s: %.0f times the %.0f rows/s written meanwhile, %.0f times the %.0f rows/s of the whole run",
+		melted, took, melted/written, written, melted/load.rate(), load.rate())
+	p.recover(t, relay, load, 1)
+}

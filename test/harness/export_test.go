@@ -1,6 +1,22 @@
 package harness
 
-import "context"
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// EnvLinger sets the linger of the supervisors that this test binary starts. It
+// is read as the package's variables are made, before a supervisor's life begins.
+const EnvLinger = "HARNESS_TEST_LINGER"
+
+var _ = func() bool {
+	d, err := time.ParseDuration(os.Getenv(EnvLinger))
+	if err == nil {
+		linger = d
+	}
+	return err == nil
+}()
 
 // SharedRedis is what Redis(t) uses, for programs that are no tests.
 func SharedRedis(ctx context.Context) (*RedisServer, error) { return shared.Redis(ctx) }

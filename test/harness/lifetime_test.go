@@ -22,11 +22,11 @@ type served struct {
 }
 
 // startClient starts this binary as a test process of another run.
-func startClient(t *testing.T, what, runDir string) (*harness.Program, served) {
+func startClient(t *testing.T, what, runDir string, env ...string) (*harness.Program, served) {
 	t.Helper()
 	p := harness.StartProgram(t, harness.ProgramConfig{
 		Path: os.Args[0],
-		Env:  []string{envClient + "=" + what, harness.EnvRunDir + "=" + runDir, harness.EnvRedis + "="},
+		Env:  append(env, envClient+"="+what, harness.EnvRunDir+"="+runDir, harness.EnvRedis+"="),
 	})
 	p.AwaitOutput("serving ", time.Minute)
 	var s served
@@ -81,13 +81,14 @@ func TestShared_TwoProcessesUseOneServerThatEndsAfterThem(t *testing.T) {
 func TestShared_ServerOutlivesItsFirstUserOnlyForTheNext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first, a := startClient(t, "shared-redis", dir)
+	long := harness.EnvLinger + "=10m"
+	first, a := startClient(t, "shared-redis", dir, long)
 	first.Kill()
 	second, b := startClient(t, "shared-redis", dir)
 	require.Equal(t, a.addr, b.addr, "the next process of the run finds the server still there")
 	second.Kill()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "over"), nil, 0o600))
-	harness.Await(t, 3*time.Second, "the server ends with the run", func(context.Context) error {
+	harness.Await(t, time.Minute, "the server ends with the run, and lingers no longer", func(context.Context) error {
 		if answers(a.addr) {
 			return errors.New("it still answers")
 		}

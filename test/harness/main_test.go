@@ -45,6 +45,15 @@ func client(what string) error {
 			return err
 		}
 		fmt.Println("serving", k.Addr(), k.PID(), k.DataDir())
+	case "ports":
+		for range manyPorts {
+			port, err := harness.FreePort()
+			if err != nil {
+				return err
+			}
+			fmt.Println("port", port)
+		}
+		fmt.Println("serving -", 0, "-")
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package harness
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -122,4 +123,17 @@ func flock(f *os.File, exclusive, wait bool) (bool, error) {
 			return false, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 	}
+}
+
+// lockByte takes byte n of f until this process ends. It reports false if another
+// process has it; this one may take it as often as it likes.
+func lockByte(f *os.File, n int64) (bool, error) {
+	err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart, Start: n, Len: 1})
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock byte %d of %s: %w", n, f.Name(), err)
+	}
+	return true, nil
 }

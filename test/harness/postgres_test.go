@@ -80,7 +80,7 @@ func TestPostgres_PausedIsSilentAndRecovers(t *testing.T) {
 	t.Parallel()
 	p := harness.PrivatePostgres(t, harness.PostgresConfig{})
 	db := open(t, p.DSN())
-	require.NoError(t, within(t, db, 10*time.Second, "SELECT 1"))
+	require.NoError(t, within(t, db, 30*time.Second, "SELECT 1"))
 
 	require.NoError(t, p.Pause())
 	answer := asked(t, db)
@@ -93,10 +93,10 @@ func TestPostgres_PausedPostmasterTakesNoNewConnections(t *testing.T) {
 	t.Parallel()
 	p := harness.PrivatePostgres(t, harness.PostgresConfig{})
 	old, fresh := open(t, p.DSN()), open(t, p.DSN())
-	require.NoError(t, within(t, old, 10*time.Second, "SELECT 1"))
+	require.NoError(t, within(t, old, 30*time.Second, "SELECT 1"))
 
 	require.NoError(t, p.PausePostmaster())
-	require.NoError(t, within(t, old, 10*time.Second, "SELECT 1"), "a connection that was open goes on")
+	require.NoError(t, within(t, old, 30*time.Second, "SELECT 1"), "a connection that was open goes on")
 	answer := asked(t, fresh)
 	requireSilence(t, answer)
 	require.NoError(t, p.Resume())
@@ -107,7 +107,7 @@ func TestPostgres_CommitsSurviveKillAndRestart(t *testing.T) {
 	t.Parallel()
 	p := harness.PrivatePostgres(t, harness.PostgresConfig{})
 	d := harness.DatabaseOn(t, p)
-	require.NoError(t, within(t, d.DB, 10*time.Second, "CREATE TABLE t AS SELECT 1 AS n"))
+	require.NoError(t, within(t, d.DB, 30*time.Second, "CREATE TABLE t AS SELECT 1 AS n"))
 	pid := p.PID()
 
 	require.NoError(t, p.Kill())
@@ -115,7 +115,7 @@ func TestPostgres_CommitsSurviveKillAndRestart(t *testing.T) {
 	require.Zero(t, p.PID())
 	require.Error(t, within(t, open(t, d.DSN), time.Second, "SELECT 1"))
 	require.NoError(t, p.Start(t.Context()))
-	require.NoError(t, within(t, open(t, d.DSN), 10*time.Second, "INSERT INTO t SELECT n FROM t"))
+	require.NoError(t, within(t, open(t, d.DSN), 30*time.Second, "INSERT INTO t SELECT n FROM t"))
 	require.NoError(t, p.Restart(t.Context()))
 	var n int
 	require.NoError(t, open(t, d.DSN).QueryRowContext(t.Context(), "SELECT count(*) FROM t").Scan(&n))

@@ -55,71 +55,66 @@ func talk(conn net.Conn, line string, limit time.Duration) (string, error) {
 	return bufio.NewReader(conn).ReadString('\n')
 }
 
-func TestProxy_CarriesAndDelays(t *testing.T) {
-	t.Parallel()
+// connected returns a proxy and a connection through it that has carried a line.
+func connected(t *testing.T) (*harness.Proxy, net.Conn) {
+	t.Helper()
 	p := harness.NewProxy(t, echo(t))
 	conn := dial(t, p.Addr())
-	got, err := talk(conn, "a", 5*time.Second)
+	got, err := talk(conn, "a", 20*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "a\n", got)
+	return p, conn
+}
 
+func TestProxy_CarriesAndDelays(t *testing.T) {
+	t.Parallel()
+	p, conn := connected(t)
 	p.Delay(150 * time.Millisecond)
 	began := time.Now()
-	_, err = talk(conn, "b", 5*time.Second)
+	_, err := talk(conn, "b", 20*time.Second)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, time.Since(began), 300*time.Millisecond, "once in each direction")
 	require.NoError(t, p.Heal())
 	require.Eventually(t, func() bool {
 		began := time.Now()
-		_, err := talk(conn, "c", 5*time.Second)
+		_, err := talk(conn, "c", 20*time.Second)
 		return err == nil && time.Since(began) < 150*time.Millisecond
 	}, 20*time.Second, time.Millisecond)
 }
 
 func TestProxy_CutResetsAndRefusesUntilHealed(t *testing.T) {
 	t.Parallel()
-	p := harness.NewProxy(t, echo(t))
-	conn := dial(t, p.Addr())
-	_, err := talk(conn, "a", 5*time.Second)
-	require.NoError(t, err)
-
+	p, conn := connected(t)
 	p.Cut()
-	_, err = talk(conn, "b", 5*time.Second)
+	_, err := talk(conn, "b", 20*time.Second)
 	require.True(t, errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE), "got %v", err)
 	_, err = net.Dial("tcp", p.Addr())
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	require.NoError(t, p.Heal())
-	_, err = talk(dial(t, p.Addr()), "c", 5*time.Second)
+	_, err = talk(dial(t, p.Addr()), "c", 20*time.Second)
 	require.NoError(t, err)
 }
 
 func TestProxy_DropResetsButTakesNewConnections(t *testing.T) {
 	t.Parallel()
-	p := harness.NewProxy(t, echo(t))
-	conn := dial(t, p.Addr())
-	_, err := talk(conn, "a", 5*time.Second)
-	require.NoError(t, err)
+	p, conn := connected(t)
 	p.Drop()
-	_, err = talk(conn, "b", 5*time.Second)
+	_, err := talk(conn, "b", 20*time.Second)
 	require.Error(t, err)
-	_, err = talk(dial(t, p.Addr()), "c", 5*time.Second)
+	_, err = talk(dial(t, p.Addr()), "c", 20*time.Second)
 	require.NoError(t, err)
 }
 
 func TestProxy_BlackholeHoldsWhatIsSentUntilHealed(t *testing.T) {
 	t.Parallel()
-	p := harness.NewProxy(t, echo(t))
-	conn := dial(t, p.Addr())
-	_, err := talk(conn, "a", 5*time.Second)
-	require.NoError(t, err)
-
+	p, conn := connected(t)
 	p.Blackhole()
-	_, err = talk(conn, "held", 200*time.Millisecond)
+	_, err := talk(conn, "held", 200*time.Millisecond)
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	_, err = talk(dial(t, p.Addr()), "new", 200*time.Millisecond)
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "a new connection hangs too")
 	require.NoError(t, p.Heal())
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	got, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)
 	require.Equal(t, "held\n", got)

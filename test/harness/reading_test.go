@@ -95,7 +95,7 @@ func TestAssertComplete_SeesWhatIsMissingAndWhatIsTooMuch(t *testing.T) {
 func TestUntil_EndsWithWhatWasMissingLast(t *testing.T) {
 	t.Parallel()
 	tries := 0
-	require.NoError(t, harness.Until(t.Context(), 5*time.Second, func(context.Context) error {
+	require.NoError(t, harness.Until(t.Context(), 20*time.Second, func(context.Context) error {
 		if tries++; tries < 3 {
 			return errors.New("not yet")
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // linger is how long a shared server waits for its next client.
-const linger = 5 * time.Second
+var linger = 5 * time.Second
 
 // startSupervisor starts the supervisor of the named server and waits for the
 // address. The caller holds the server's start lock.

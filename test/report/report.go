@@ -88,7 +88,9 @@ func (r *report) takeTest(p *pkg, e event) {
 		t.output = append(t.output, e.Output)
 	case "pass":
 		r.passed++
-		t.result, t.output = "pass", nil
+		if t.result != "fail" { // with -count it may have, before
+			t.result, t.output = "pass", nil
+		}
 	case "skip":
 		r.skipped++
 		t.result = "skip"

@@ -96,6 +96,21 @@ func TestReport_CountsTestsThatWereRunningWhenTheirPackageDied(t *testing.T) {
 	require.Contains(t, out, "failed:\n  p TestHangs\n")
 }
 
+func TestReport_ShowsAFailureThoughTheTestPassesTheNextTime(t *testing.T) {
+	t.Parallel()
+	out, code := reported(t, lines(
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"a_test.go:7: no row\n"}`,
+		`{"Action":"fail","Package":"p","Test":"TestA"}`,
+		`{"Action":"run","Package":"p","Test":"TestA"}`,
+		`{"Action":"pass","Package":"p","Test":"TestA"}`,
+		`{"Action":"fail","Package":"p","Elapsed":1}`,
+	))
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "a_test.go:7: no row")
+	require.Contains(t, out, "failed:\n  p TestA\n\n")
+	require.Equal(t, "1 passed, 1 failed, 0 skipped", lastLine(out))
+}
+
 func TestReport_FailsWhenTheStreamIsCutOff(t *testing.T) {
 	t.Parallel()
 	out, code := reported(t, lines(

@@ -49,13 +49,6 @@ func (l *letters) Publish(_ string, msgs ...*message.Message) error {
 
 func (l *letters) Close() error { return nil }
 
-func (l *letters) last(t *testing.T) *outbox.Record {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	require.NotEmpty(t, l.all)
-	return &l.all[len(l.all)-1]
-}
-
 func (l *letters) of(id string) *outbox.Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,6 +89,13 @@ func newMember(t *testing.T, db *harness.Database, shared *letters, claim int64,
 	return m
 }
 
+// alone is a member that shares the partition with nobody.
+func alone(t *testing.T) (*member, *harness.Database) {
+	t.Helper()
+	db := harness.NewDatabase(t)
+	return newMember(t, db, &letters{}, 1, quarantine.Config{}), db
+}
+
 func (m *member) handle(msg *message.Message) ([]*message.Message, error) {
 	m.mu.Lock()
 	during := m.during
@@ -129,6 +129,13 @@ func (m *member) deliver(rec *outbox.Record) error {
 func (m *member) live(key string, offset int64) {
 	m.t.Helper()
 	require.NoError(m.t, m.deliver(record(key, offset)))
+}
+
+// bury delivers that record, which becomes a dead letter unless it must wait.
+func (m *member) bury(key string, offset int64) {
+	m.t.Helper()
+	m.bad[fmt.Sprint(key, offset)] = true
+	m.live(key, offset)
 }
 
 // replay delivers the dead letter of id as a replay would send it.

@@ -15,10 +15,8 @@ import (
 
 func TestQuarantine_FollowersOfADeadLetterWaitAndOtherKeysFlow(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
-	m.bad["a1"] = true
-	m.live("a", 1)
+	m, db := alone(t)
+	m.bury("a", 1)
 	m.live("b", 2)
 	m.live("a", 3)
 	m.live("b", 4)
@@ -66,10 +64,8 @@ func TestQuarantine_ReplayHandlesAKeyInItsOrder(t *testing.T) {
 
 func TestQuarantine_ReplayThatFailsAgainStaysFirst(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
-	m.bad["a1"] = true
-	m.live("a", 1)
+	m, db := alone(t)
+	m.bury("a", 1)
 	m.live("a", 2)
 	m.replay("a1", 3)
 	m.replay("a2", 4)
@@ -89,10 +85,8 @@ func TestQuarantine_ReplayThatFailsAgainStaysFirst(t *testing.T) {
 
 func TestQuarantine_SecondCopyOfADeadLetterIsSkipped(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
-	m.bad["a1"] = true
-	m.live("a", 1)
+	m, _ := alone(t)
+	m.bury("a", 1)
 	m.live("a", 2)
 	m.bad["a1"] = false
 	dead := len(m.letters.all)
@@ -109,8 +103,7 @@ func TestQuarantine_SurvivesARestart(t *testing.T) {
 	db := harness.NewDatabase(t)
 	shared := &letters{}
 	first := newMember(t, db, shared, 1, quarantine.Config{})
-	first.bad["a1"] = true
-	first.live("a", 1)
+	first.bury("a", 1)
 	second := newMember(t, db, shared, 1, quarantine.Config{})
 	second.live("a", 2)
 	second.live("b", 3)
@@ -124,8 +117,7 @@ func TestQuarantine_MemberThatGetsAPartitionBackLearnsWhatOthersDid(t *testing.T
 	shared := &letters{}
 	first, second := newMember(t, db, shared, 1, quarantine.Config{}), newMember(t, db, shared, 1, quarantine.Config{})
 	first.live("a", 1)
-	second.bad["a2"] = true
-	second.live("a", 2)
+	second.bury("a", 2)
 	first.claim = 2
 	first.live("a", 3)
 	require.Equal(t, []string{"a1"}, first.done())
@@ -182,14 +174,11 @@ func TestQuarantine_EntersBeforeTheDeadLetterIsAcknowledged(t *testing.T) {
 
 func TestQuarantine_EarlierRecordThanAllThatWaitPasses(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
-	m.bad["a5"] = true
-	m.live("a", 5)
+	m, db := alone(t)
+	m.bury("a", 5)
 	m.live("a", 4) // delivered again after a crash
 	require.Equal(t, []string{"a4"}, m.done())
-	m.bad["a3"] = true
-	m.live("a", 3)
+	m.bury("a", 3)
 	m.live("a", 4)
 	require.Equal(t, []string{"a3", "a4", "a5"}, waiting(t, db))
 }
@@ -228,8 +217,7 @@ func TestQuarantine_LeavesDeliveriesWhoseContextEnds(t *testing.T) {
 
 func TestQuarantine_FailureUnderAnEndedContextEntersNothing(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
+	m, db := alone(t)
 	m.bad["a1"] = true
 	m.during = func(string) { m.end() }
 	require.ErrorIs(t, m.deliver(record("a", 1)), consumer.ErrUnfinished)
@@ -238,8 +226,7 @@ func TestQuarantine_FailureUnderAnEndedContextEntersNothing(t *testing.T) {
 
 func TestQuarantine_PassesWhatHasNoOrder(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
+	m, db := alone(t)
 	noKey := record("", 1)
 	noKey.Key = nil
 	m.bad["1"] = true
@@ -256,8 +243,7 @@ func TestQuarantine_AsksForEachRecordOfASubscriberThatTellsNoClaim(t *testing.T)
 	shared := &letters{}
 	first, second := newMember(t, db, shared, 0, quarantine.Config{}), newMember(t, db, shared, 0, quarantine.Config{})
 	first.live("a", 1)
-	second.bad["a2"] = true
-	second.live("a", 2)
+	second.bury("a", 2)
 	require.ErrorIs(t, first.deliver(record("a", 3)), consumer.ErrUnfinished, "the partition is claimed anew first")
 	first.live("a", 3)
 	require.Equal(t, []string{"a1"}, first.done())
@@ -265,10 +251,8 @@ func TestQuarantine_AsksForEachRecordOfASubscriberThatTellsNoClaim(t *testing.T)
 
 func TestQuarantine_TellsTopicsOfOneNameApartByTheEventID(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
-	m.bad["a1"] = true
-	m.live("a", 1)
+	m, db := alone(t)
+	m.bury("a", 1)
 	m.bad["a1"] = false
 	m.replay("a1", 2)
 	again := record("a", 1) // the topic was made anew
@@ -281,8 +265,7 @@ func TestQuarantine_TellsTopicsOfOneNameApartByTheEventID(t *testing.T) {
 
 func TestQuarantine_TakesAnyBytesAsKeyAndID(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{})
+	m, db := alone(t)
 	key := string(make([]byte, 10_000)) + "\xff"
 	for offset, id := range []string{"\x00", "\xff\xfe", string(make([]byte, 1000))} {
 		rec := record(key, int64(offset))

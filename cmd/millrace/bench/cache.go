@@ -15,13 +15,15 @@ import (
 
 // CacheConfig describes a benchmark of the cache.
 type CacheConfig struct {
-	Reads   int            `json:"reads"` // of each variant in each round
-	Puts    int            `json:"puts"`  // of each variant in each round
-	Readers int            `json:"readers"`
-	Rounds  int            `json:"rounds"`
-	Keys    int            `json:"keys"`
-	Payload int            `json:"payload_bytes"` // about the size of an entry's JSON
-	Servers servers.Config `json:"-"`
+	Reads     int            `json:"reads"` // of each variant in each round
+	Puts      int            `json:"puts"`  // of each variant in each round
+	Readers   int            `json:"readers"`
+	Rounds    int            `json:"rounds"`
+	Keys      int            `json:"keys"`
+	Payload   int            `json:"payload_bytes"` // about the size of an entry's JSON
+	FlushRate int            `json:"flush_rate"`    // requests per second while Redis is flushed
+	FlushFor  time.Duration  `json:"-"`             // length of that, for each round
+	Servers   servers.Config `json:"-"`
 }
 
 // Validate reports everything that is wrong with c.
@@ -33,6 +35,9 @@ func (c CacheConfig) Validate() error {
 		need(c.Rounds >= 1, "--rounds: must be at least 1"),
 		need(c.Keys >= 1, "--keys: must be at least 1"),
 		need(c.Payload >= 1 && c.Payload <= 900_000, "--payload: must be 1 to 900000 bytes"),
+		need(c.FlushRate >= 1 && c.FlushRate <= 100_000, "--flush-rate: must be 1 to 100000"),
+		need(c.FlushFor >= 100*time.Millisecond, "--flush-for: must be at least 100ms"),
+		need(float64(c.FlushRate)*c.FlushFor.Seconds() >= 10, "--flush-rate, --flush-for: must make 10 requests at least"),
 	)
 }
 
@@ -49,6 +54,7 @@ type cacheBench struct {
 	near    *cacheResult // nil if the server cannot track
 	puts    []*cacheResult
 	storms  []*stormResult
+	flushed *CacheFlush
 }
 
 // Cache runs the benchmark. Postgres and Kafka are not used: a load takes a fixed
@@ -108,6 +114,9 @@ func (b *cacheBench) run(ctx context.Context) error {
 				return fmt.Errorf("round %d: %w", round+1, err)
 			}
 		}
+	}
+	if b.flushed, err = b.flush(ctx); err != nil {
+		return err
 	}
 	return ctx.Err()
 }

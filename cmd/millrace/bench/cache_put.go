@@ -21,6 +21,7 @@ const (
 	namePipelineSet = "pipeline_set"
 	nameStampede    = "stampede"
 	nameRivalStorm  = "go_redis_cache_stampede"
+	nameFlush       = "flush"
 )
 
 // putBatch is the events of one batch of a projection.

@@ -17,6 +17,7 @@ type CacheReport struct {
 	StampedeLoads int            `json:"stampede_loads"`
 	PutIfNewer    float64        `json:"put_if_newer_per_s"`
 	NearHit       *NearHit       `json:"near_hit_us"` // null if the server cannot keep a near layer fresh
+	Flush         *CacheFlush    `json:"flush"`
 	Results       []*cacheResult `json:"results"`
 	Stampedes     []*stormResult `json:"stampedes"`
 	Config        CacheConfig    `json:"config"`
@@ -95,7 +96,7 @@ func (b *cacheBench) storm(name, note string) *stormResult {
 }
 
 func newCacheReport(b *cacheBench) *CacheReport {
-	rep := &CacheReport{Results: append(b.results, b.puts...), Stampedes: b.storms, Config: b.cfg, Servers: b.set.Names, Machine: b.watch.stop()}
+	rep := &CacheReport{Results: append(b.results, b.puts...), Stampedes: b.storms, Flush: b.flushed, Config: b.cfg, Servers: b.set.Names, Machine: b.watch.stop()}
 	by := map[string]*cacheResult{}
 	for _, r := range rep.Results {
 		by[r.Name] = r
@@ -130,6 +131,9 @@ func (r *CacheReport) Table() [][]string {
 	for _, x := range r.Stampedes {
 		rows = append(rows, []string{x.Name, "-", "-", "-", "-", "-", fmt.Sprint(x.Loads), fmt.Sprintf("%d %s, %.0f ms", r.Config.Readers, x.Note, x.Took.Median)})
 	}
+	f := r.Flush
+	rows = append(rows, []string{nameFlush, "-", fmt.Sprintf("%.0f", 1000*f.P99), "-", "-", fmt.Sprint(r.Config.FlushRate), fmt.Sprint(f.Loads), fmt.Sprintf(
+		"%d requests for %d keys while Redis lost all %d times: %d failed, at most %d loads of %s at once", f.Requests, flushKeys, f.Flushes, f.Failed, f.PeakLoads, flushLoad)})
 	return rows
 }
 

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,9 +21,12 @@ func (a *app) benchCache() *cobra.Command {
 		use: "cache", short: "Measure the cache beside a bare GET and go-redis/cache",
 		long: `Reads what is cached in turns: with a bare GET, with the cache, with go-redis/cache,
 and from the near layer; puts newer versions in pipelines beside plain SETs; and lets
-many readers ask for a cold key at once, counting the loads. Without an address it
-starts a Redis and throws it away at the end. A Redis that is given is written to,
-under the keys bench:, near:, view:, storm:, plain:, rival: and q:bench:.`,
+many readers ask for a cold key at once, counting the loads. In the end requests come
+at a steady rate while Redis is flushed again and again: the exit code is 1 if one of
+them failed, or if more loads were at work at once than the 32 that are promised.
+Without an address it starts a Redis and throws it away at the end. A Redis that is
+given is written to, under the keys bench:, near:, view:, storm:, flush:, plain:,
+rival: and q:bench:, and it is not flushed: it loses the keys flush: instead.`,
 		example: `  millrace bench cache
   millrace bench cache --reads 50000 --rounds 5 --json`,
 		settings: config.Use{Optional: []config.Name{config.Redis}},
@@ -32,6 +37,8 @@ under the keys bench:, near:, view:, storm:, plain:, rival: and q:bench:.`,
 			f.IntVar(&cfg.Rounds, "rounds", 3, "rounds of each variant")
 			f.IntVar(&cfg.Keys, "keys", 1000, "number of keys")
 			f.IntVar(&cfg.Payload, "payload", 300, "bytes of each entry's JSON, about")
+			f.IntVar(&cfg.FlushRate, "flush-rate", 2000, "requests per second while Redis is flushed")
+			f.DurationVar(&cfg.FlushFor, "flush-for", 3*time.Second, "length of that, for each round")
 			f.BoolVar(&twin, "twin", false, "use an in-process test server; the figures say nothing about Redis")
 			f.BoolVar(&asJSON, "json", false, "print one JSON object")
 		},
@@ -44,7 +51,13 @@ under the keys bench:, near:, view:, storm:, plain:, rival: and q:bench:.`,
 			if err != nil {
 				return err
 			}
-			return c.printBenchReport(report, asJSON)
+			if err := c.printBenchReport(report, asJSON); err != nil {
+				return err
+			}
+			if !report.Flush.OK() {
+				return errors.New("a promise was broken: see flush")
+			}
+			return nil
 		},
 	})
 }

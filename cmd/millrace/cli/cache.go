@@ -49,6 +49,9 @@ func (c *call) withRedis(ctx context.Context, do func(ctx context.Context, rdb *
 	return do(ctx, rdb)
 }
 
+// invalidated is the state of an entry of which only the version counts.
+const invalidated = "invalidated"
+
 // storedEntry is what cache inspect --json prints; its keys are part of the
 // interface.
 type storedEntry struct {
@@ -102,6 +105,9 @@ func (c *call) printStored(key string, s cache.Stored, stored, payload, asJSON b
 	if stored {
 		e.Version, e.State, e.Expires, e.PayloadBytes = s.Version, s.State.String(), s.Expires.UTC(), len(s.Payload)
 		e.LeftSeconds, e.LoadSeconds = s.Left.Seconds(), s.Took.Seconds()
+		if s.Expires.UnixMilli() == 0 {
+			e.State = invalidated
+		}
 		if payload {
 			e.Payload = string(s.Payload)
 		}
@@ -112,12 +118,15 @@ func (c *call) printStored(key string, s cache.Stored, stored, payload, asJSON b
 	if !stored {
 		return nil
 	}
-	source := "put"
+	source, expires := "put", e.Expires.Format(time.RFC3339)
+	if e.State == invalidated {
+		expires = "at once: the next read loads it anew"
+	}
 	if s.Took > 0 {
 		source = "loaded in " + s.Took.String()
 	}
 	rows := [][]string{
-		{"KEY", key}, {"VERSION", count(e.Version)}, {"STATE", e.State}, {"EXPIRES", e.Expires.Format(time.RFC3339)},
+		{"KEY", key}, {"VERSION", count(e.Version)}, {"STATE", e.State}, {"EXPIRES", expires},
 		{"LEFT", s.Left.Round(time.Second).String()}, {"SOURCE", source}, {"PAYLOAD", fmt.Sprintf("%d bytes", e.PayloadBytes)},
 	}
 	if s.Filling > 0 {

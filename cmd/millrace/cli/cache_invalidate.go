@@ -69,7 +69,7 @@ says what would happen.`,
 
 func (c *call) invalidateQuery(ctx context.Context, rdb *redis.Client, i invalidateFlags) (err error) {
 	rep := invalidateReport{DryRun: !i.yes, Query: i.query}
-	text := "would begin a new generation of query " + i.query + ": add --yes"
+	text := "would begin a new generation of query " + i.query
 	if i.yes {
 		if rep.Generation, err = cache.InvalidateQuery(ctx, rdb, i.query, i.schema); err != nil {
 			return err
@@ -88,17 +88,18 @@ func (c *call) invalidateKey(ctx context.Context, rdb *redis.Client, key string,
 		return fmt.Errorf("%w: it is no entry of a cache, and is left alone", err)
 	}
 	rep := invalidateReport{DryRun: !i.yes, Key: key, Version: s.Version, Forgotten: i.forget}
-	text, act := fmt.Sprintf("invalidate version %d (%s) of %s", s.Version, s.State, key), cache.Invalidate
+	verb, done, act := "invalidate", "invalidated", cache.Invalidate
 	if i.forget {
-		text, act = fmt.Sprintf("forget version %d (%s) of %s", s.Version, s.State, key), cache.Forget
+		verb, done, act = "forget", "forgot", cache.Forget
 	}
+	text := fmt.Sprintf(" version %d (%s) of %s", s.Version, s.State, key)
 	if !i.yes {
-		return c.printInvalidated(rep, "would "+text+": add --yes", i.asJSON)
+		return c.printInvalidated(rep, "would "+verb+text, i.asJSON)
 	}
 	if _, err := act(ctx, rdb, key); err != nil {
 		return err
 	}
-	return c.printInvalidated(rep, "did "+text, i.asJSON)
+	return c.printInvalidated(rep, done+text, i.asJSON)
 }
 
 func (c *call) printInvalidated(rep invalidateReport, text string, asJSON bool) error {
@@ -106,5 +107,8 @@ func (c *call) printInvalidated(rep invalidateReport, text string, asJSON bool) 
 		return printJSON(c.Out, rep)
 	}
 	_, err := fmt.Fprintln(c.Out, text)
+	if rep.DryRun {
+		fmt.Fprintln(c.Err, "nothing was changed: give --yes to do it")
+	}
 	return err
 }

@@ -74,6 +74,7 @@ func TestCacheInvalidate_ActsOnlyWithYes(t *testing.T) {
 	got := run(t, nil, "cache", "invalidate", "order:7", "--redis", url)
 	require.Zero(t, got.code, got.stderr)
 	require.Contains(t, got.out, "would invalidate version 3 (live) of order:7")
+	require.Contains(t, got.stderr, "give --yes")
 	_, err := orders.Get(t.Context(), "7")
 	require.NoError(t, err)
 	require.Equal(t, 1, *loads)
@@ -81,6 +82,7 @@ func TestCacheInvalidate_ActsOnlyWithYes(t *testing.T) {
 	got = run(t, nil, "cache", "invalidate", "order:7", "--redis", url, "--yes", "--json")
 	require.Zero(t, got.code, got.stderr)
 	require.JSONEq(t, `{"dry_run":false,"key":"order:7","version":3,"forgotten":false}`, got.out)
+	require.Regexp(t, `STATE +invalidated`, run(t, nil, "cache", "inspect", "order:7", "--redis", url).out)
 	stored, err := orders.Put(t.Context(), "7", cache.Found(2, "open"))
 	require.NoError(t, err)
 	require.False(t, stored, "the version is kept")
@@ -126,7 +128,7 @@ func TestCache_RefusesWrongUse(t *testing.T) {
 
 func TestBenchCache_ComparesWithABareGet(t *testing.T) {
 	t.Parallel()
-	got := run(t, nil, "bench", "cache", "--reads", "200", "--puts", "1000", "--readers", "50", "--rounds", "2", "--keys", "20", "--json")
+	got := run(t, nil, "bench", "cache", "--reads", "200", "--puts", "1000", "--readers", "50", "--rounds", "2", "--keys", "20", "--flush-rate", "300", "--flush-for", "1s", "--json")
 	require.Zero(t, got.code, got.stderr)
 	var report struct {
 		Ratios    map[string]float64
@@ -142,11 +144,18 @@ func TestBenchCache_ComparesWithABareGet(t *testing.T) {
 			P50       *spread `json:"p50_us"`
 			PerSecond spread  `json:"per_s"`
 		}
+		Flush   map[string]float64
 		Servers map[string]string
 		Machine map[string]any
 		Config  map[string]any
 	}
 	require.NoError(t, json.Unmarshal([]byte(got.out), &report), got.out)
+	require.EqualValues(t, 600, report.Flush["requests"])
+	require.Zero(t, report.Flush["failed"])
+	require.EqualValues(t, 6, report.Flush["flushes"])
+	require.LessOrEqual(t, report.Flush["peak_loads"], 32.0)
+	require.GreaterOrEqual(t, report.Flush["loads"], 600.0, "each round begins cold, and asks for each key once")
+	require.Positive(t, report.Flush["p99_ms"])
 	for _, ratio := range []string{"hit_p50_vs_get", "hit_p99_vs_get", "go_redis_cache_p50_vs_hit", "put_if_newer_vs_pipeline_set", "query_hit_p50_vs_get", "hit_p50_vs_get_decode"} {
 		require.Positive(t, report.Ratios[ratio], ratio)
 	}

@@ -53,12 +53,16 @@ func (a *app) command(s spec) *cobra.Command {
 	return cmd
 }
 
+// onlyHolds marks a group, whose usage names no flags of its own.
+const onlyHolds = "group"
+
 // group is a command that only holds others.
 func group(use, short string, sub ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short,
-		Args: noMore,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:        noMore,
+		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Annotations: map[string]string{onlyHolds: "true"},
 	}
 	cmd.AddCommand(sub...)
 	return cmd
@@ -66,10 +70,13 @@ func group(use, short string, sub ...*cobra.Command) *cobra.Command {
 
 // noMore refuses arguments of a command that has none.
 func noMore(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
+	switch {
+	case len(args) == 0:
+		return nil
+	case cmd.HasAvailableSubCommands():
 		return usageError{fmt.Errorf("unknown command %q for %q: see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())}
 	}
-	return nil
+	return usageError{fmt.Errorf("%s takes flags only, not %q: see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())}
 }
 
 func newLogger(w io.Writer, cfg *config.Config) *slog.Logger {

@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/millrace-go/millrace/cmd/millrace/config"
+	"github.com/millrace-go/millrace/cmd/millrace/doctor"
 )
 
 // dialTimeout bounds the first contact of a one-shot command with a server.
@@ -45,9 +46,15 @@ func pingPostgres(ctx context.Context, db *sql.DB, dsn string) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := db.PingContext(ctx); err != nil {
-		return fmt.Errorf("postgres at %s does not answer: %w: start it, or correct --postgres", postgresHost(dsn), err)
+		return unreachable(dsn, err)
 	}
 	return nil
+}
+
+// unreachable explains why the first contact with the server of dsn went wrong.
+func unreachable(dsn string, err error) error {
+	what, fix := doctor.Unreachable(err)
+	return fmt.Errorf("postgres at %s %s: %w: %s", postgresHost(dsn), what, err, fix)
 }
 
 // postgresHost is the address in dsn without user, password and options.

@@ -117,11 +117,11 @@ func TestDoctor_LooksAtKafkaAndRedis(t *testing.T) {
 	db, rdb, topic := harness.NewDatabase(t), harness.Redis(t), harness.Topic(t, 3)
 	args := []string{"doctor", "--postgres", db.DSN, "--redis", rdb.Options().Addr, "--kafka", harness.Brokers(t)[0], "--json", "--topics"}
 	got := run(t, nil, append(args, topic)...)
-	require.Equal(t, 3, got.code, "its dead-letter topic is missing: %s", got.out)
+	require.Zero(t, got.code, "who only relays needs no dead-letter topic: %s", got.out)
 	s := statuses(t, got.out)
 	require.Equal(t, "ok", s["kafka"])
 	require.Equal(t, "ok", s["redis"])
-	require.Equal(t, "fail", s["topic "+topic+".dlt"])
+	require.Equal(t, "warn", s["topic "+topic+".dlt"])
 
 	got = run(t, nil, append(args, topic+".none")...)
 	require.Equal(t, 3, got.code)
@@ -171,7 +171,7 @@ func TestLag_CountsWhatNoRelayHasDelivered(t *testing.T) {
 		got = run(t, nil, "lag", "--postgres", db.DSN, "--json")
 		require.NoError(t, json.Unmarshal([]byte(got.out), &report))
 		return len(report.Relays) == 1 && report.Relays[0].Seconds > 0.01
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, int64(2), report.Relays[0].Messages)
 	require.Equal(t, "r", report.Relays[0].Relay)
 	require.False(t, report.Relays[0].Leads)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,6 +73,9 @@ func (d *dltFlags) config(now time.Time) (consumer.ReplayConfig, error) {
 		f.Key = []byte(d.key)
 	}
 	for _, name := range d.dispositions {
+		if !slices.Contains(dispositions, consumer.Disposition(name)) {
+			errs = append(errs, fmt.Errorf("--disposition: is %q: give decode, fatal, exhausted, panic, timeout or quarantined", name))
+		}
 		f.Dispositions = append(f.Dispositions, consumer.Disposition(name))
 	}
 	if d.error != "" {
@@ -83,6 +87,12 @@ func (d *dltFlags) config(now time.Time) (consumer.ReplayConfig, error) {
 	errs = append(errs, moment("--since", d.since, now, &f.Since), moment("--until", d.until, now, &f.Until))
 	cfg.Filter = f
 	return cfg, errors.Join(errs...)
+}
+
+// dispositions are all that a filter may name.
+var dispositions = []consumer.Disposition{
+	consumer.DispositionDecode, consumer.DispositionFatal, consumer.DispositionExhausted,
+	consumer.DispositionPanic, consumer.DispositionTimeout, consumer.DispositionQuarantined,
 }
 
 // moment reads a time, or how long before now it was.

@@ -54,10 +54,10 @@ func (w *workFlags) config(c *call) (consumer.ReplayConfig, error) {
 	cfg, err := w.dltFlags.config(time.Now())
 	errs := []error{err}
 	if w.rate == 0 || w.rate < -1 {
-		errs = append(errs, errors.New("--rate must be positive, or -1 for no limit"))
+		errs = append(errs, errors.New("--rate: must be positive, or -1 for no limit"))
 	}
 	if w.maxReplays < 0 {
-		errs = append(errs, errors.New("--max-replays must not be negative"))
+		errs = append(errs, errors.New("--max-replays: must not be negative"))
 	}
 	if w.yes && !w.noAudit && c.cfg.Postgres == "" {
 		errs = append(errs, errors.New("postgres: is missing: what is done to dead letters is recorded there: "+

@@ -60,7 +60,7 @@ func exitCode(ctx context.Context, err error) int {
 func report(w io.Writer, err error) {
 	list := leaves(err)
 	if len(list) == 1 {
-		fmt.Fprintln(w, "millrace:", list[0])
+		fmt.Fprintln(w, "millrace:", strings.ReplaceAll(list[0], "\n", "\n  "))
 		return
 	}
 	fmt.Fprintf(w, "millrace: %d problems\n", len(list))

@@ -164,7 +164,7 @@ func (c *call) importWatermill(ctx context.Context, f importFlags) error {
 		return c.lookWatermill(ctx, i, r, f.asJSON)
 	}
 	if err := c.moveWatermill(ctx, i, f); err != nil {
-		return err
+		return advise(err)
 	}
 	look, err := i.Look(context.WithoutCancel(ctx))
 	if err != nil {
@@ -199,7 +199,7 @@ func (c *call) moveWatermill(ctx context.Context, i *watermillsql.Importer, f im
 func (c *call) lookWatermill(ctx context.Context, i *watermillsql.Importer, r importReport, asJSON bool) error {
 	look, err := i.Look(ctx)
 	if err != nil {
-		return err
+		return advise(err)
 	}
 	r.DryRun, r.Ready, r.Waiting, r.Switched = true, look.Ready, look.Waiting, look.Moved
 	for _, row := range look.Bad {
@@ -217,7 +217,23 @@ func (c *call) lookWatermill(ctx context.Context, i *watermillsql.Importer, r im
 		}
 	}
 	if err == nil && len(r.Refused) > 0 {
-		return unhealthyError{"some rows cannot be moved as they are"}
+		return unhealthyError{"some rows cannot be moved as they are: give another --key, or mend them in the table"}
+	}
+	return err
+}
+
+// advise adds to an error of the import what to do about it.
+func advise(err error) error {
+	var row *watermillsql.RowError
+	switch {
+	case errors.Is(err, watermillsql.ErrNoStockTable):
+		return fmt.Errorf("%w: check the database and --topic, or give --table and --offsets-table", err)
+	case errors.Is(err, watermillsql.ErrUnknownGroup):
+		return fmt.Errorf("%w: check --group; if the table was never read, give --from-start to move all of it", err)
+	case errors.Is(err, watermillsql.ErrBusy):
+		return fmt.Errorf("%w: nothing has changed: end it, or try again", err)
+	case errors.As(err, &row):
+		return fmt.Errorf("%w: see all such rows without --yes; then give another --key, or mend them in the table", err)
 	}
 	return err
 }

@@ -33,9 +33,13 @@ func (c *call) withJobs(ctx context.Context, do func(*schedule.Operator) error) 
 	if err != nil {
 		return err
 	}
-	err = do(operator)
+	return noJobTables(do(operator))
+}
+
+// noJobTables says what to do if err tells that the tables of the jobs are missing.
+func noJobTables(err error) error {
 	if pq.As(err, pqerror.UndefinedTable, pqerror.UndefinedColumn) != nil {
-		return fmt.Errorf("the database has no tables of jobs: run millrace migrate up: %w", err)
+		return errors.New("the database has no tables of jobs: run millrace migrate up")
 	}
 	return err
 }
@@ -46,8 +50,9 @@ func (a *app) jobsList() *cobra.Command {
 		use: "list", short: "List the jobs: schedule, next slot, last run, lock",
 		long: `Lists the jobs that schedulers said they run, and those that only the history or
 the locks know. LAST is the slot of the last run and RESULT how it ended; LOCK
-tells who holds the job's lock and until when, or until when it is kept. A run
-that is "running" while its lock is free has crashed, or lost its lock.`,
+tells who holds the job's lock in Postgres and until when, or until when it is kept; for
+those in Redis see jobs locks. A run that is "running" while its lock is free has
+crashed, or lost its lock.`,
 		example: `  millrace jobs list --postgres postgres://app@localhost/app
   millrace jobs list --json | jq '.[] | select(.last.outcome != "ok")'`,
 		settings: jobsUse,

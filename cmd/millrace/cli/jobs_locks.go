@@ -6,41 +6,88 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/cmd/millrace/config"
 )
 
+// locksUse are the settings of the commands on locks, which may be kept in either.
+var locksUse = config.Use{Optional: []config.Name{config.Postgres, config.Redis}}
+
+var errNoStore = usageError{errors.New("postgres, redis: both are missing: give --postgres, --redis, or both")}
+
+func environmentFlag(f *pflag.FlagSet, environment *string, otherwise string) {
+	f.StringVar(environment, "environment", "", "in Redis: the part of the key behind job-lock: (default "+otherwise+")")
+}
+
 func (a *app) jobsLocks() *cobra.Command {
+	var environment string
 	var held, asJSON bool
 	return a.command(spec{
 		use: "locks", short: "List the locks: who holds what, since when, until when",
-		long: `Lists the rows of table shedlock, those of Java nodes too. A lock is renewed while
-its task runs, so UNTIL moves on; after the task it may be kept for the job's
-LockAtLeastFor. Locks that are kept in Redis are not in this table.`,
+		long: `Lists the rows of table shedlock in Postgres, and with --redis the keys job-lock:* that
+locks in Redis are, those of Java nodes too. A lock is renewed while its task runs,
+so UNTIL moves on; after the task it may be kept for the job's LockAtLeastFor. A lock
+that is free is a row still, but no key any more. In Redis SINCE is by the clock of
+the holder, and FENCE that of the last holder which was no Java node.`,
 		example: `  millrace jobs locks --postgres postgres://app@localhost/app
-  millrace jobs locks --held --json`,
-		settings: jobsUse,
+  millrace jobs locks --redis redis://localhost:6379/0 --held --json`,
+		settings: locksUse,
 		flags: func(f *pflag.FlagSet) {
+			environmentFlag(f, &environment, "all")
 			f.BoolVar(&held, "held", false, "only those that are held")
 			f.BoolVar(&asJSON, "json", false, "print JSON")
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
-			return c.withJobs(ctx, func(o *schedule.Operator) error {
-				all, err := o.Locks(ctx)
-				if err != nil {
-					return err
+			if c.cfg.Postgres == "" && c.cfg.Redis == "" {
+				return errNoStore
+			}
+			all, err := c.allLocks(ctx, environment)
+			chosen := []schedule.LockState{}
+			for _, l := range all {
+				if l.Held || !held {
+					chosen = append(chosen, l)
 				}
-				chosen := []schedule.LockState{}
-				for _, l := range all {
-					if l.Held || !held {
-						chosen = append(chosen, l)
-					}
-				}
-				return c.printLocks(chosen, asJSON)
-			})
+			}
+			if err != nil && len(all) == 0 {
+				return err
+			}
+			return errors.Join(c.printLocks(chosen, asJSON), err)
 		},
+	})
+}
+
+// allLocks lists the locks of all stores that were given. Those of one are of use
+// also if the other does not answer.
+func (c *call) allLocks(ctx context.Context, environment string) (all []schedule.LockState, err error) {
+	list := func(of interface {
+		Locks(context.Context) ([]schedule.LockState, error)
+	}) error {
+		locks, err := of.Locks(ctx)
+		all = append(all, locks...)
+		return err
+	}
+	if c.cfg.Postgres != "" {
+		err = c.withJobs(ctx, func(o *schedule.Operator) error { return list(o) })
+	}
+	if c.cfg.Redis != "" {
+		cfg := schedule.RedisOperatorConfig{Environment: environment}
+		err = errors.Join(err, c.withRedisLocks(ctx, cfg, func(ctx context.Context, o *schedule.RedisOperator) error { return list(o) }))
+	}
+	return all, err
+}
+
+// withRedisLocks opens the locks in Redis.
+func (c *call) withRedisLocks(ctx context.Context, cfg schedule.RedisOperatorConfig, do func(context.Context, *schedule.RedisOperator) error) error {
+	return c.withRedis(ctx, func(ctx context.Context, rdb *redis.Client) error {
+		o, err := schedule.NewRedisOperator(rdb, cfg)
+		if err != nil {
+			return err
+		}
+		return do(ctx, o)
 	})
 }
 
@@ -52,88 +99,23 @@ func (c *call) printLocks(all []schedule.LockState, asJSON bool) error {
 		_, err := fmt.Fprintln(c.Out, "no locks")
 		return err
 	}
-	rows := [][]string{{"LOCK", "STATE", "HOLDER", "SINCE", "UNTIL", "LEFT", "FENCE"}}
+	rows := [][]string{{"LOCK", "STATE", "HOLDER", "SINCE", "UNTIL", "LEFT", "FENCE", "KEPT IN"}}
 	for _, l := range all {
 		state, left := "free", "-"
 		if l.Held {
 			state, left = "held", l.Left.Round(time.Second).String()
 		}
-		rows = append(rows, []string{l.Name, state, l.Owner, stamp(l.Since), stamp(l.Until), left, count(l.Fence)})
+		if l.Until.IsZero() {
+			left = "for ever"
+		}
+		rows = append(rows, []string{l.Name, state, dash(oneLine(l.Owner)), stamp(l.Since), stamp(l.Until), left, count(l.Fence), keptIn(l)})
 	}
 	return printTable(c.Out, rows)
 }
 
-// unlockReport is what jobs unlock --json prints.
-type unlockReport struct {
-	DryRun bool               `json:"dry_run"`
-	Lock   schedule.LockState `json:"lock"` // as it was
-}
-
-func (a *app) jobsUnlock() *cobra.Command {
-	var job, note string
-	var yes, asJSON bool
-	return a.command(spec{
-		use: "unlock", short: "Take a lock away from its holder",
-		long: `Frees the lock of --job although somebody holds it. A task that still runs is
-cancelled at its next renewal, within a third of the lease, and until then works
-beside the next holder: only what it writes under schedule.Guard is refused at
-once. A crashed holder needs no unlock: its lock lapses by itself. Without --yes it
-only says what would happen; with it the unlock is written into job_audit.`,
-		example: `  millrace jobs unlock --job resend-failed-notifications
-  millrace jobs unlock --job resend-failed-notifications --note "node 7 is gone" --yes`,
-		settings: jobsUse,
-		flags: func(f *pflag.FlagSet) {
-			jobFlag(f, &job)
-			f.StringVar(&note, "note", "", "why, for the audit")
-			f.BoolVar(&yes, "yes", false, "do it")
-			f.BoolVar(&asJSON, "json", false, "print JSON")
-		},
-		run: func(ctx context.Context, c *call, _ []string) error {
-			if job == "" {
-				return errNoJob
-			}
-			return c.withJobs(ctx, func(o *schedule.Operator) error {
-				report, err := unlock(ctx, o, job, note, yes)
-				if errors.Is(err, schedule.ErrNoSuchLock) {
-					return fmt.Errorf("nobody holds the lock %s: see millrace jobs locks", job)
-				}
-				if err != nil {
-					return err
-				}
-				return c.printUnlock(report, asJSON)
-			})
-		},
-	})
-}
-
-func unlock(ctx context.Context, o *schedule.Operator, job, note string, yes bool) (r unlockReport, err error) {
-	if yes {
-		r.Lock, err = o.Unlock(ctx, job, actor(), note)
-		return r, err
+func keptIn(l schedule.LockState) string {
+	if l.Store == schedule.StoreRedis {
+		return "redis " + l.Key
 	}
-	all, err := o.Locks(ctx)
-	if err != nil {
-		return r, err
-	}
-	for _, l := range all {
-		if l.Name == job && l.Held {
-			return unlockReport{DryRun: true, Lock: l}, nil
-		}
-	}
-	return r, schedule.ErrNoSuchLock
-}
-
-func (c *call) printUnlock(r unlockReport, asJSON bool) error {
-	if asJSON {
-		return printJSON(c.Out, r)
-	}
-	what := "freed"
-	if r.DryRun {
-		what = "would free"
-	}
-	_, err := fmt.Fprintf(c.Out, "%s %s, held by %s since %s, fence %d\n", what, r.Lock.Name, r.Lock.Owner, stamp(r.Lock.Since), r.Lock.Fence)
-	if r.DryRun {
-		fmt.Fprintln(c.Err, "nothing was changed: give --yes to do it")
-	}
-	return err
+	return l.Store
 }

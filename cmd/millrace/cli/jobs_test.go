@@ -89,7 +89,7 @@ func TestJobs_ShowWhoHoldsWhatAndWhatRanLastAndHowItEnded(t *testing.T) {
 	require.Len(t, all, 4)
 
 	locks := s.jobs("locks")
-	require.Regexp(t, `(?m)^report +held +\S+ +\S+Z +\S+Z +[12]s +\d{16}$`, locks.out)
+	require.Regexp(t, `(?m)^report +held +\S+ +\S+Z +\S+Z +[12]s +\d{16} +postgres$`, locks.out)
 	require.Regexp(t, `(?m)^java +free +tomcat +2026-01-01T00:00:00Z +2026-01-01T00:00:00Z +- `, locks.out)
 	var held []struct{ Name string }
 	require.NoError(t, json.Unmarshal([]byte(s.jobs("locks", "--held", "--json").out), &held))
@@ -118,8 +118,9 @@ func TestJobsUnlock_IsADryRunUnlessYesAndCancelsTheHolder(t *testing.T) {
 	done := s.jobs("unlock", "--job", "report", "--yes", "--note", "stuck", "--json")
 	require.Zero(t, done.code, done.stderr)
 	var report struct {
-		DryRun bool `json:"dry_run"`
-		Lock   struct {
+		DryRun  bool `json:"dry_run"`
+		Audited bool
+		Lock    struct {
 			Name  string
 			Held  bool
 			Fence int64
@@ -127,6 +128,7 @@ func TestJobsUnlock_IsADryRunUnlessYesAndCancelsTheHolder(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(done.out), &report))
 	require.False(t, report.DryRun)
+	require.True(t, report.Audited)
 	require.True(t, report.Lock.Held)
 	select {
 	case cause := <-s.lost:

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -38,12 +40,17 @@ func groupLags(ctx context.Context, brokers, groups []string) ([]groupLag, error
 	}
 	defer adm.Close()
 	lags, err := adm.Lag(ctx, groups...)
+	if errors.Is(err, kerr.CoordinatorNotAvailable) {
+		return nil, errors.New("kafka has no coordinator for consumer groups: either it is just starting, or no group has ever read from it: leave --groups out, or try again")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lag of consumer groups: %w", err)
 	}
 	out := []groupLag{}
 	for _, g := range lags.Sorted() {
-		if err := g.Error(); err != nil {
+		if err := g.Error(); errors.Is(err, kerr.GroupIDNotFound) {
+			return nil, fmt.Errorf("there is no consumer group %s: see millrace lag without --groups for those there are", g.Group)
+		} else if err != nil {
 			return nil, fmt.Errorf("lag of group %s: %w", g.Group, err)
 		}
 		for _, topic := range slices.Sorted(maps.Keys(g.Lag)) {

@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,7 +53,14 @@ func (c *call) openParked(ctx context.Context) (*pgstore.Store, func() error, er
 		return nil, nil, err
 	}
 	if err := store.Check(ctx); err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	relays, err := store.Relays(ctx)
+	if err == nil && len(relays) > 0 && !slices.Contains(relays, c.cfg.RelayName) {
+		err = fmt.Errorf("no relay %q has run on this outbox: give --relay-name, one of %s", c.cfg.RelayName, strings.Join(relays, ", "))
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
 	}
 	return store, db.Close, nil
 }

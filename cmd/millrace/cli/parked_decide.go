@@ -135,7 +135,7 @@ func (c *call) decide(ctx context.Context, action pgstore.Action, d *decideFlags
 		report.Keys = append(report.Keys, k)
 	}
 	if len(report.Keys) == 0 {
-		return fmt.Errorf("relay %s has no parked message that matches: see millrace parked list", c.cfg.RelayName)
+		return fmt.Errorf("relay %q has no parked message that matches: see millrace parked list", c.cfg.RelayName)
 	}
 	return c.printDecision(&report, d.asJSON)
 }

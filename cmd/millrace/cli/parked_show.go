@@ -77,7 +77,7 @@ func (c *call) findParked(ctx context.Context, store *pgstore.Store, position in
 		return pgstore.ParkedMessage{}, err
 	}
 	if len(found) == 0 {
-		return pgstore.ParkedMessage{}, fmt.Errorf("relay %s has parked no message at position %d: see millrace parked list --done", c.cfg.RelayName, position)
+		return pgstore.ParkedMessage{}, fmt.Errorf("relay %q has parked no message at position %d: see millrace parked list --done", c.cfg.RelayName, position)
 	}
 	return found[0], nil
 }
@@ -104,10 +104,11 @@ func (c *call) printShown(m *shownParked) error {
 		return printTable(c.Out, rows)
 	}
 	rows = append(rows,
-		[]string{"event id", m.EventID.String()}, []string{"event type", m.EventType},
-		[]string{"aggregate", fmt.Sprintf("%s %s version %d", m.AggregateType, m.AggregateID, m.AggregateVersion)},
-		[]string{"written", m.CreatedAt.Format(time.RFC3339Nano)},
-	)
+		[]string{"event id", m.EventID.String()}, []string{"event type", m.EventType})
+	if m.AggregateID != "" {
+		rows = append(rows, []string{"aggregate", fmt.Sprintf("%s %s version %d", m.AggregateType, m.AggregateID, m.AggregateVersion)})
+	}
+	rows = append(rows, []string{"written", m.CreatedAt.Format(time.RFC3339Nano)})
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 		rows = append(rows, []string{"header " + name, strconv.Quote(m.Headers[name])})
 	}

@@ -65,6 +65,13 @@ func TestParkedList_ChoosesByRelayTopicKeyAndState(t *testing.T) {
 	got := parked("list")
 	require.Regexp(t, `(?m)^2 +parked +\S+Z +1 +u +"l" +3 +unknown topic$`, got.out)
 	require.Equal(t, "no parked messages\n", parked("list", "--topic", "none").out)
+
+	_, err = db.DB.Exec(`INSERT INTO outbox_cursor (relay) VALUES ('relay'), ('other')`)
+	require.NoError(t, err)
+	require.Zero(t, parked("list", "--relay-name", "other").code)
+	got = parked("list", "--relay-name", "misspelt")
+	require.Equal(t, 1, got.code)
+	require.Contains(t, got.stderr, `no relay "misspelt" has run on this outbox: give --relay-name, one of other, relay`)
 }
 
 func TestParkedShow_PrintsTextBytesAndNull(t *testing.T) {
@@ -80,6 +87,7 @@ func TestParkedShow_PrintsTextBytesAndNull(t *testing.T) {
 	}
 	require.Contains(t, parked("show", "--position", "2").out, "3 bytes\n00000000  00 ff 10 ")
 	null := parked("show", "--position", "3").out
+	require.NotContains(t, null, "aggregate", "it is of none")
 	require.Contains(t, null, "waits behind an earlier message")
 	require.Contains(t, null, "null (a tombstone)")
 	long := parked("show", "--position", "4").out

@@ -30,7 +30,7 @@ func (r *rebuildFlags) add(f *pflag.FlagSet) {
 	f.Int64Var(&r.to, "to", 0, "last position to read (default the end of the log)")
 	f.StringVar(&r.topic, "topic", codec.TopicNotification, "topic of the view's events")
 	f.IntVar(&r.batch, "batch", 2000, "entries of the log in one pipeline")
-	f.BoolVar(&r.abort, "abort", false, "remove what an unfinished rebuild has built")
+	f.BoolVar(&r.abort, "abort", false, "remove an unfinished generation and what is left of former ones")
 	f.BoolVar(&r.yes, "yes", false, "do it")
 	f.BoolVar(&r.asJSON, "json", false, "print one JSON object")
 }
@@ -125,7 +125,7 @@ func (c *call) rebuildView(ctx context.Context, store *pgstore.Store, p views.Pr
 	case err != nil:
 		return usageError{err}
 	case r.abort:
-		return c.abortRebuild(ctx, rebuilder, p, r)
+		return c.abortRebuild(ctx, rebuilder, r)
 	case !r.yes:
 		res, err := rebuilder.Plan(ctx)
 		return c.reportRebuild(rebuildReport{res, true}, r, err)
@@ -157,32 +157,4 @@ func logFloor(ctx context.Context, store *pgstore.Store) (int64, error) {
 		}
 	}
 	return floor, nil
-}
-
-func (c *call) abortRebuild(ctx context.Context, rebuilder *views.Rebuilder, p views.Projection, r *rebuildFlags) error {
-	report := struct {
-		View    string `json:"view"`
-		DryRun  bool   `json:"dry_run"`
-		Removed string `json:"removed"` // the unfinished generation; empty if there is none
-	}{View: p.Name(), DryRun: !r.yes}
-	res, err := rebuilder.Plan(ctx)
-	if report.Removed = res.Generation; r.yes {
-		report.Removed, err = rebuilder.Abort(ctx)
-	}
-	if err != nil && (r.yes || report.Removed == "") {
-		return err
-	}
-	if r.asJSON {
-		return printJSON(c.Out, report)
-	}
-	switch {
-	case report.Removed == "":
-		_, err = fmt.Fprintf(c.Out, "view %s has no unfinished generation\n", p.Name())
-	case r.yes:
-		_, err = fmt.Fprintf(c.Out, "removed generation %s of %s\n", report.Removed, p.Name())
-	default:
-		_, err = fmt.Fprintf(c.Out, "would remove generation %s of %s\n", report.Removed, p.Name())
-		fmt.Fprintln(c.Err, "nothing was changed: give --yes to do it")
-	}
-	return err
 }

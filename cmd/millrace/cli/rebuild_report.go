@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/millrace-go/millrace/adapters/views"
+	"github.com/millrace-go/millrace/cmd/millrace/progress"
 )
 
 // rebuildReport is what rebuild prints.
@@ -48,26 +49,29 @@ func (c *call) reportRebuild(res rebuildReport, r *rebuildFlags, err error) erro
 	return err
 }
 
-// rebuildBar is the progress bar of a terminal; elsewhere it shows nothing.
+// rebuildBar is a progress bar on a terminal, and elsewhere a line every few
+// seconds.
 type rebuildBar struct {
-	w   io.Writer
-	bar *progressbar.ProgressBar
+	w    io.Writer
+	line *progress.Line // nil on a terminal
+	bar  *progressbar.ProgressBar
 }
 
 func newRebuildBar(w io.Writer) *rebuildBar {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return &rebuildBar{}
+		return &rebuildBar{line: progress.New(w)}
 	}
 	return &rebuildBar{w: w}
 }
 
 // show is a Rebuilder's OnProgress. The bar counts positions.
 func (b *rebuildBar) show(res views.RebuildResult) {
-	if b.w == nil {
+	if b.line != nil {
+		b.line.Show("rebuild %s: position %d of %d, %.0f events a second", res.View, res.Next-1, res.To, res.PerSecond)
 		return
 	}
-	length := res.To - res.From + 1
+	length := max(res.To-res.From+1, 1) // a bar of nothing would be a spinner
 	if b.bar == nil {
 		b.bar = progressbar.NewOptions64(length, progressbar.OptionSetWriter(b.w), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetDescription("rebuild "+res.View), progressbar.OptionShowCount(), progressbar.OptionThrottle(100*time.Millisecond))

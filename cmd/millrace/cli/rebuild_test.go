@@ -59,7 +59,9 @@ func TestRebuild_SaysThenDoesThenAnswers(t *testing.T) {
 	require.False(t, part.Flipped)
 	require.EqualValues(t, 200, part.Events)
 	got := run(t, env, "rebuild", "notification", "--abort")
-	require.Equal(t, "would remove generation "+part.Generation+" of notification\n", got.out)
+	answers := rdb.HGet(t.Context(), "view:notification:generation", "live").Val()
+	require.Equal(t, "would remove generation "+part.Generation+" of notification\ngeneration "+answers+" answers, before and after\n", got.out)
+	require.Contains(t, got.stderr, "give --yes")
 	rest := rebuild("--yes")
 	require.True(t, rest.Resumed && rest.Flipped)
 	require.Equal(t, []any{part.Generation, int64(300), int64(501)}, []any{rest.Generation, rest.Events, rest.Next})
@@ -75,7 +77,32 @@ func TestRebuild_SaysThenDoesThenAnswers(t *testing.T) {
 	}
 	rebuild("--to", "200", "--yes")
 	require.Contains(t, run(t, env, "rebuild", "notification", "--abort", "--yes").out, "removed generation")
-	require.Contains(t, run(t, env, "rebuild", "notification", "--abort", "--yes").out, "has no unfinished generation")
+	got = run(t, env, "rebuild", "notification", "--abort", "--yes")
+	require.Equal(t, "view notification has no unfinished generation\ngeneration "+rest.Generation+" answers, before and after\n", got.out)
+
+	require.NoError(t, rdb.HSet(t.Context(), "view:notification:generation", "ended:former", "1").Err(), "as if a rebuild had been killed at the end")
+	for args, out := range map[string]string{
+		"--yes=false": `{"view": "notification", "dry_run": true, "removed": "", "former": ["former"], "answers": "` + rest.Generation + `"}`,
+		"--yes":       `{"view": "notification", "dry_run": false, "removed": "", "former": ["former"], "answers": "` + rest.Generation + `"}`,
+	} {
+		got = run(t, env, "rebuild", "notification", "--abort", "--json", args)
+		require.Zero(t, got.code, got.stderr)
+		require.JSONEq(t, out, got.out)
+		require.NoError(t, rdb.HSet(t.Context(), "view:notification:generation", "ended:former", "1").Err())
+	}
+	got = run(t, env, "rebuild", "notification", "--abort")
+	require.Contains(t, got.out, "would remove what is left of generation former, which answered before\n")
+	require.Contains(t, got.stderr, "nothing was changed")
+}
+
+// Where lines cannot be rewritten the command tells now and then how far it is.
+func TestRebuild_TellsHowFarItIs(t *testing.T) {
+	t.Parallel()
+	db, rdb := harness.NewDatabase(t), harness.Redis(t)
+	requests(t, db, 500)
+	got := run(t, map[string]string{"DATABASE_URL": db.DSN, "REDIS_URL": redisURL(rdb)}, "rebuild", "notification", "--batch", "100", "--yes")
+	require.Zero(t, got.code, got.stderr)
+	require.Regexp(t, `(?m)^rebuild notification: position 100 of 500, \d+ events a second$`, got.stderr)
 }
 
 func TestRebuild_GoesOnAfterAnInterruption(t *testing.T) {

@@ -147,7 +147,7 @@ func (c *call) checkLog(store *pgstore.Store) func(context.Context) error {
 		case errors.Is(err, outbox.ErrUnsafeLog):
 			return refusal{err}
 		case err != nil:
-			return fmt.Errorf("postgres at %s does not answer: %w: start it, or correct --postgres", postgresHost(c.cfg.Postgres), err)
+			return unreachable(c.cfg.Postgres, err)
 		}
 		return nil
 	}

@@ -84,7 +84,7 @@ func TestRelay_DeliversInOrderAndStopsWithoutDuplicates(t *testing.T) {
 
 func get(t *testing.T, port int, path string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
 	require.NoError(t, err)

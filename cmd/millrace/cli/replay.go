@@ -176,7 +176,11 @@ func (c *call) runReplay(ctx context.Context, replayer *outbox.Replayer, r *repl
 		_, err = fmt.Fprintln(c.Out, verb, "nothing")
 		return err
 	}
-	_, err = fmt.Fprintf(c.Out, "%s %d messages of positions %d to %d\n", verb, res.Messages, res.First, res.Last)
+	where := fmt.Sprintf("positions %d to %d", res.First, res.Last)
+	if res.First == res.Last {
+		where = fmt.Sprintf("position %d", res.First)
+	}
+	_, err = fmt.Fprintf(c.Out, "%s %s of %s\n", verb, plural(int(res.Messages), "message"), where)
 	if res.DryRun {
 		fmt.Fprintln(c.Err, "nothing was sent: give --yes to do it")
 	}

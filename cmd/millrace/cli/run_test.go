@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"flag"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/test/harness"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -69,12 +72,23 @@ func TestRun_ExitsWithTwoForWrongUsage(t *testing.T) {
 		env  map[string]string
 		says []string
 	}{
-		"unknown command":    {args: []string{"relai"}, says: []string{`unknown command "relai"`}},
-		"unknown subcommand": {args: []string{"migrate", "down"}, says: []string{`unknown command "down"`}},
-		"stray argument":     {args: []string{"version", "now"}, says: []string{`unknown command "now"`}},
-		"bad value of a flag of the command": {
-			args: []string{"demo", "--for", "soon"}, says: []string{`invalid argument "soon" for "--for"`},
+		"unknown command":      {args: []string{"relai"}, says: []string{`unknown command "relai"`}},
+		"unknown subcommand":   {args: []string{"migrate", "down"}, says: []string{`unknown command "down"`}},
+		"stray argument":       {args: []string{"version", "now"}, says: []string{`millrace version takes flags only, not "now"`}},
+		"help of what is none": {args: []string{"help", "dlt", "nix"}, says: []string{`unknown command "nix" for "millrace dlt"`}},
+		"all bad values of a command's flags, and what is missing, at once": {
+			args: []string{"replay", "--rate", "x", "--json=perhaps", "--nix"},
+			says: []string{
+				"4 problems", `--rate: is "x": give a whole number`, `--json: is "perhaps": give true or false`,
+				"unknown flag --nix: see millrace replay --help", "postgres: is missing",
+			},
 		},
+		"bad disposition": {args: []string{"dlt", "list", "--kafka=h:1", "--disposition=lost"}, says: []string{`--disposition: is "lost": give decode`}},
+		"bad duration":    {args: []string{"demo", "--for", "soon"}, says: []string{`--for: is "soon": give a duration such as 3s`}},
+		"bad list":        {args: []string{"dlt", "list", "--kafka=h:1", "--partition=a"}, says: []string{`--partition: is "a": give whole numbers`}},
+		"flag of a char":  {args: []string{"lag", "--postgres=postgres://h/d", "-x"}, says: []string{"unknown flag -x: see millrace lag --help"}},
+		"flag alone":      {args: []string{"cache", "invalidate", "--redis=h:1", "--query"}, says: []string{"--query: needs a value: see millrace cache invalidate --help"}},
+		"out of bounds":   {args: []string{"relay", "--lease=2h"}, says: []string{"lease (flag --lease): is 2h: give 200ms to 1h"}},
 		"all unknown flags and all bad settings at once": {
 			args: []string{"relay", "--kafak", "x:1", "--posgres=y", "--lease", "1ms"},
 			env:  map[string]string{"MILLRACE_LOG_LEVEL": "loud", "KAFKA_BROKERS": "nohost"},
@@ -95,7 +109,7 @@ func TestRun_ExitsWithTwoForWrongUsage(t *testing.T) {
 		},
 		"discard of everything": {args: []string{"parked", "discard", "--postgres=postgres://h/d"}, says: []string{"--topic or --key"}},
 		"skip of nothing":       {args: []string{"parked", "skip", "--postgres=postgres://h/d"}, says: []string{"--position"}},
-		"bad limits of replay":  {args: []string{"dlt", "replay", "--kafka=h:1", "--rate=0"}, says: []string{"--rate must be positive"}},
+		"bad limits of replay":  {args: []string{"dlt", "replay", "--kafka=h:1", "--rate=0"}, says: []string{"--rate: must be positive"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -108,6 +122,14 @@ func TestRun_ExitsWithTwoForWrongUsage(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRun_CompletesFlagsForTheShell(t *testing.T) {
+	t.Parallel()
+	got := run(t, nil, "__complete", "relay", "--outb")
+	require.Zero(t, got.code, got.stderr)
+	require.Contains(t, got.out, "--outboxes")
+	require.Zero(t, run(t, nil, "completion", "bash", "--no-descriptions").code)
 }
 
 func TestRun_OneShotCommandsNameAServerThatDoesNotAnswer(t *testing.T) {
@@ -127,6 +149,27 @@ func TestRun_OneShotCommandsNameAServerThatDoesNotAnswer(t *testing.T) {
 	require.Equal(t, 3, got.code)
 	require.NotContains(t, got.out+got.stderr, "hush")
 	require.Equal(t, map[string]string{"postgres": "fail", "kafka": "fail", "redis": "fail"}, statuses(t, got.out))
+}
+
+func TestRun_OneShotCommandsSayWhyAServerRefuses(t *testing.T) {
+	t.Parallel()
+	at := func(change func(u *url.URL)) string {
+		u, err := url.Parse(harness.EmptyDatabase(t).DSN)
+		require.NoError(t, err)
+		change(u)
+		return u.String()
+	}
+	for want, dsn := range map[string]string{
+		"create the database, or correct its name": at(func(u *url.URL) { u.Path = "/nosuch" }),
+		"correct user and password":                at(func(u *url.URL) { u.User = url.User("nobody_of_this_name") }),
+		"add sslmode=disable":                      at(func(u *url.URL) { u.RawQuery = "sslmode=require" }),
+	} {
+		got := run(t, nil, "lag", "--postgres", dsn)
+		require.Equal(t, 1, got.code)
+		require.Contains(t, got.stderr, " refuses: ")
+		require.Contains(t, got.stderr, want)
+		require.Contains(t, run(t, nil, "doctor", "--postgres", dsn).out, want)
+	}
 }
 
 func TestRun_AnInterruptedCommandTellsTheSignal(t *testing.T) {

@@ -137,11 +137,23 @@ func setDuration(field func(*Config) *time.Duration, low, high time.Duration) fu
 			return fmt.Errorf("is %q: give a duration such as 3s or 500ms", v)
 		}
 		if d < low || d > high {
-			return fmt.Errorf("is %s: give %s to %s", d, low, high)
+			return fmt.Errorf("is %s: give %s to %s", short(d), short(low), short(high))
 		}
 		*field(c) = d
 		return nil
 	}
+}
+
+// short is d without minutes and seconds that are zero: 1h, not 1h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // setRetention takes a duration, or "forever" as -1.

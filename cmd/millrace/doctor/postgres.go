@@ -39,7 +39,8 @@ func (r *report) reach(ctx context.Context, db *sql.DB) bool {
 	err := db.QueryRowContext(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::int, pg_is_in_recovery()`).
 		Scan(&version, &number, &standby)
 	if err != nil {
-		r.add(Fail, "postgres", "start the server, or correct --postgres", "does not answer: %v", err)
+		what, fix := Unreachable(err)
+		r.add(Fail, "postgres", fix, "%s: %v", what, err)
 		return false
 	}
 	r.when(number < oldestPostgres, Fail, "postgres version", "upgrade to Postgres 13 or later", "%s", version)

@@ -88,7 +88,9 @@ func TestMetrics_OfSeveralOutboxesCarryTheirNames(t *testing.T) {
 		require.NoError(t, err)
 		relay.Follow(func() outbox.Status { return outbox.Status{Leading: i == 0, Epoch: int64(i), Instances: 3} })
 		require.NoError(t, m.Doorbell(name, func() bool { return i == 1 }))
-		relay.Hooks(outbox.Hooks{}).HandingOver(outbox.Instance{})
+		hooks := relay.Hooks(outbox.Hooks{})
+		hooks.HandingOver(outbox.Instance{})
+		hooks.Unsaved(3 + i)
 	}
 	require.NoError(t, testutil.GatherAndCompare(m.Registry, strings.NewReader(`
 # HELP relay_doorbell_working 1 if wake-ups of writers are known to arrive, 0 if the relay only polls.
@@ -107,7 +109,11 @@ relay_instances{outbox="orders",relay="r"} 3
 # TYPE relay_leader gauge
 relay_leader{outbox="billing",relay="r"} 1
 relay_leader{outbox="orders",relay="r"} 0
-`), "relay_doorbell_working", "relay_handovers_total", "relay_instances", "relay_leader"))
+# HELP relay_messages_unsaved_total Messages read and not covered by the saved cursor when a lead broke off: no more than these came twice for it.
+# TYPE relay_messages_unsaved_total counter
+relay_messages_unsaved_total{outbox="billing",relay="r"} 3
+relay_messages_unsaved_total{outbox="orders",relay="r"} 4
+`), "relay_doorbell_working", "relay_handovers_total", "relay_instances", "relay_leader", "relay_messages_unsaved_total"))
 	_, err = m.Relay("orders", "r")
 	require.Error(t, err, "twice the same")
 }

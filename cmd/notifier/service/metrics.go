@@ -89,19 +89,25 @@ func (s *service) consumerHooks() consumer.Hooks {
 		Delivered: func(d consumer.Delivery) {
 			m.Delivered(d.Topic, d.Group, string(d.Outcome), string(d.Disposition), d.Duration)
 			if d.Outcome == consumer.OutcomeDeadLettered {
-				s.log.Warn("message became a dead letter", "handler", d.Handler, "topic", d.Topic, "partition", d.Partition,
+				s.log.WarnContext(of(d), "message became a dead letter", "handler", d.Handler, "topic", d.Topic, "partition", d.Partition,
 					"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
 			}
 		},
 		Retrying: func(d consumer.Delivery, err error, wait time.Duration) {
 			m.Retried(d.Topic, d.Group)
-			s.log.Warn("handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", err, "in", wait.String())
+			s.log.WarnContext(of(d), "handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", err, "in", wait.String())
 		},
 		DeadLetterFailed: func(d consumer.Delivery, err error, wait time.Duration) {
 			m.DeadLetterRefused(d.Topic, d.Group)
-			s.log.Warn("dead letter was not taken", "handler", d.Handler, "message", d.MessageID, "error", err, "again_in", wait.String())
+			s.log.WarnContext(of(d), "dead letter was not taken", "handler", d.Handler, "message", d.MessageID, "error", err, "again_in", wait.String())
 		},
 	}
+}
+
+// of is a context for lines about a delivery: it has the trace of the message.
+func of(d consumer.Delivery) context.Context {
+	t, _ := telemetry.ParseTraceparent(d.Traceparent)
+	return telemetry.ContextWithTrace(context.Background(), t)
 }
 
 func (s *service) inboxHooks(group string) inbox.Hooks {

@@ -90,7 +90,7 @@ func (s *service) checkDatabase(ctx context.Context) error {
 	}
 	for _, m := range states {
 		if !m.Applied {
-			return final{fmt.Errorf("%s: migration %s of the %s line is not applied: start with --migrate, or run millrace migrate up",
+			return final{fmt.Errorf("%s: migration %s of the %s line is not applied: start with --migrate, or run millrace migrate up --line all",
 				s.cfg.postgresAddr(), m.Name, m.Line)}
 		}
 	}

@@ -131,16 +131,31 @@ func (s *service) send(done *inbox.Inbox) message.NoPublishHandlerFunc {
 		if err != nil || attempt.None() {
 			return err
 		}
-		return done.Handler(func(ctx context.Context, tx *sql.Tx, _ *message.Message) error {
+		tell := func() {} // it was recorded before
+		err = done.Handler(func(ctx context.Context, tx *sql.Tx, _ *message.Message) error {
 			return s.uow.In(ctx, tx, func(ctx context.Context, _ app.Tx) error {
 				recorded, err := s.sender.RecordAttempt(ctx, attempt)
-				if err == nil && !recorded {
-					s.log.InfoContext(ctx, "somebody else was faster", "notification", d.event.AggregateID)
-				}
+				tell = func() { s.logAttempt(ctx, d.event.AggregateID, attempt, recorded) }
 				return err
 			})
 		})(d.message)
+		if err == nil {
+			tell()
+		}
+		return err
 	})
+}
+
+// logAttempt tells, under the trace of the request, what became of a first attempt.
+func (s *service) logAttempt(ctx context.Context, id string, a app.Attempt, recorded bool) {
+	switch {
+	case !recorded:
+		s.log.InfoContext(ctx, "somebody else was faster", "notification", id)
+	case a.Err() != nil:
+		s.log.InfoContext(ctx, "notification was not sent", "notification", id, "attempt", 1, "error", a.Err())
+	default:
+		s.log.InfoContext(ctx, "notification sent", "notification", id, "attempt", 1)
+	}
 }
 
 // decoded is an event with the message it came in.
