@@ -24,15 +24,15 @@ func (a *App) GetNotification(ctx context.Context, id string) (NotificationStatu
 	if errors.Is(err, domain.ErrNotFound) {
 		return NotificationStatus{}, fmt.Errorf("get notification: %w", err)
 	}
-	ticket := TicketOf(err)
-	if !errors.Is(err, ErrViewMiss) {
-		a.cfg.ViewFailed(ctx, err)
+	missed := err
+	if !errors.Is(missed, ErrViewMiss) {
+		a.cfg.ViewFailed(ctx, missed)
 	}
 	if s, err = a.reader.NotificationStatus(ctx, parsed); err != nil {
 		return NotificationStatus{}, fmt.Errorf("get notification: %w", err)
 	}
-	if ticket != "" {
-		if err := a.views.FillNotificationStatus(ctx, ticket, s); err != nil {
+	if errors.Is(missed, ErrViewMiss) {
+		if err := a.views.FillNotificationStatus(ctx, TicketOf(missed), s); err != nil {
 			a.cfg.ViewFailed(ctx, err)
 		}
 	}

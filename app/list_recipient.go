@@ -56,15 +56,15 @@ func (a *App) recipientWindow(ctx context.Context, recipient string) ([]Notifica
 	if err == nil {
 		return list, nil
 	}
-	ticket := TicketOf(err)
-	if !errors.Is(err, ErrViewMiss) {
-		a.cfg.ViewFailed(ctx, err)
+	missed := err
+	if !errors.Is(missed, ErrViewMiss) {
+		a.cfg.ViewFailed(ctx, missed)
 	}
 	if list, err = a.reader.RecipientNotifications(ctx, recipient, RecipientWindow); err != nil {
 		return nil, err
 	}
-	if ticket != "" {
-		if err := a.views.FillRecipientNotifications(ctx, recipient, ticket, list); err != nil {
+	if errors.Is(missed, ErrViewMiss) {
+		if err := a.views.FillRecipientNotifications(ctx, recipient, TicketOf(missed), list); err != nil {
 			a.cfg.ViewFailed(ctx, err)
 		}
 	}

@@ -63,9 +63,10 @@ var ErrViewMiss = errors.New("not in the view")
 // ViewMissError means that the view has no entry: ask the database, and offer the
 // view what it says.
 type ViewMissError struct {
-	// Ticket is for filling the view. It was drawn before the database is asked,
-	// and is good for one filling, unless an event was written meanwhile: what the
-	// database said may then be older. It is empty if somebody else is filling.
+	// Ticket is for filling the view. It was drawn before the database is asked, and
+	// is good for one filling, unless an event was written meanwhile, or somebody
+	// else was told something else: what the database said may then be older. It is
+	// empty if somebody else is filling.
 	Ticket string
 }
 
@@ -88,16 +89,17 @@ type Views interface {
 	// NotificationStatus returns the entry, a *ViewMissError without one, or
 	// domain.ErrNotFound if the view knows that there is no such notification.
 	NotificationStatus(ctx context.Context, id notification.ID) (NotificationStatus, error)
-	// FillNotificationStatus offers what the database said since the ticket was
-	// drawn. Without effect if the ticket is not good any more, or if there is an
-	// entry of the same or a later version.
+	// FillNotificationStatus offers what the database said after the miss, and is
+	// called before anybody is told of it, also without a ticket. With a good one it
+	// makes the entry. Without, it only replaces an older one, and sees to it that
+	// nobody makes an entry of something else that was read before. An entry of the
+	// same or a later version stays.
 	FillNotificationStatus(ctx context.Context, ticket string, s NotificationStatus) error
 	// RecipientNotifications returns the newest notifications of a recipient, at
 	// most RecipientWindow, newest first; a *ViewMissError if it does not have all
 	// of them.
 	RecipientNotifications(ctx context.Context, recipient string) ([]NotificationStatus, error)
-	// FillRecipientNotifications offers what the database said since the ticket was
-	// drawn: the RecipientWindow newest. Entries of the same or a later version stay.
+	// FillRecipientNotifications does the same for a list: the RecipientWindow newest.
 	FillRecipientNotifications(ctx context.Context, recipient, ticket string, list []NotificationStatus) error
 	// DeliveryCounters returns what became of the notifications requested on a day
 	// of the UTC calendar. Days without any are zero.

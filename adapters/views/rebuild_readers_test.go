@@ -117,7 +117,9 @@ func (r *reader) lookAtOne(ctx context.Context, rng *rand.Rand, db *truth) error
 	}
 	s, err := r.v.NotificationStatus(ctx, id)
 	if errors.Is(err, app.ErrViewMiss) { // the ticket is drawn, then the database is asked
-		return r.v.FillNotificationStatus(ctx, app.TicketOf(err), db.status(id))
+		miss := err
+		s = db.status(id)
+		err = r.v.FillNotificationStatus(ctx, app.TicketOf(miss), s)
 	}
 	if err == nil && s.Version < r.versions[id] {
 		return errors.Join(errWentBack, errors.New("the status of "+string(id)))
@@ -132,7 +134,9 @@ func (r *reader) lookAtOne(ctx context.Context, rng *rand.Rand, db *truth) error
 func (r *reader) lookAtList(ctx context.Context, db *truth, recipient string) error {
 	list, err := r.v.RecipientNotifications(ctx, recipient)
 	if errors.Is(err, app.ErrViewMiss) {
-		return r.v.FillRecipientNotifications(ctx, recipient, app.TicketOf(err), db.list(recipient))
+		miss := err
+		list = db.list(recipient)
+		err = r.v.FillRecipientNotifications(ctx, recipient, app.TicketOf(miss), list)
 	}
 	if err != nil {
 		return err

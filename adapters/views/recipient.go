@@ -53,15 +53,17 @@ merge(KEYS[1], KEYS[2], ARGV[1], ARGV[2], 3)
 return 1
 `)
 	// KEYS: lease, then hash and order in each generation to fill. ARGV: ticket, ttl,
-	// window, entries.
-	fillRecipient = redis.NewScript(mergeEntries + `
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-  return 0
-end
-redis.call('DEL', KEYS[1])
+	// window, mark, entries. Without a good ticket entries are merged into what is
+	// there, and else nothing is stored.
+	fillRecipient = redis.NewScript(mergeEntries + redeem + `
+local good = redeem(KEYS[1], ARGV[1], ARGV[4])
 for i = 2, #KEYS, 2 do
-  redis.call('HSET', KEYS[i], 'complete', '1')
-  merge(KEYS[i], KEYS[i+1], ARGV[2], ARGV[3], 4)
+  if good then
+    redis.call('HSET', KEYS[i], 'complete', '1')
+  end
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    merge(KEYS[i], KEYS[i+1], ARGV[2], ARGV[3], 5)
+  end
 end
 return 1
 `)
@@ -87,6 +89,15 @@ func (v *Views) writeRecipients(b *batch, generation string, newest []app.Notifi
 		}
 		b.calls[i].args = append(b.calls[i].args, listed(s)...)
 	}
+}
+
+// mark is the same for lists of the same notifications in the same versions.
+func mark(list []app.NotificationStatus) string {
+	h := sha256.New()
+	for _, s := range list {
+		fmt.Fprintln(h, s.ID, s.Version)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // listed is the three arguments that stand for one notification.
@@ -133,7 +144,7 @@ func (v *Views) FillRecipientNotifications(ctx context.Context, recipient, ticke
 		for _, generation := range kept.filled() {
 			keys = append(keys, v.recipientKeys(generation, recipient)[:2]...)
 		}
-		args := []any{ticket, v.cfg.TTL.Milliseconds(), app.RecipientWindow}
+		args := []any{ticket, v.cfg.TTL.Milliseconds(), app.RecipientWindow, mark(list)}
 		for _, s := range list {
 			args = append(args, listed(s)...)
 		}

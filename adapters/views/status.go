@@ -51,13 +51,15 @@ end
 return stored
 `)
 	// KEYS: lease, then the entry in each generation to fill. ARGV: ticket, text, ttl.
-	fillStatus = redis.NewScript(putIfNewer + `
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-  return 0
+	// Without a good ticket what is there gives way if it is older, and else nothing
+	// is stored.
+	fillStatus = redis.NewScript(putIfNewer + redeem + `
+local ttl = 0
+if redeem(KEYS[1], ARGV[1], string.sub(ARGV[2], 1, 20)) then
+  ttl = ARGV[3]
 end
-redis.call('DEL', KEYS[1])
 for i = 2, #KEYS do
-  put(KEYS[i], ARGV[2], ARGV[3])
+  put(KEYS[i], ARGV[2], ttl)
 end
 return 1
 `)

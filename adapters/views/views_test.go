@@ -162,7 +162,9 @@ func TestFill_IsRefusedOnceAnEventWasWritten(t *testing.T) {
 	require.ErrorIs(t, err, app.ErrViewMiss, "nothing is better than something old")
 
 	drawn = app.TicketOf(err)
-	require.NoError(t, v.FillNotificationStatus(t.Context(), "forged", status(t, events[0])))
+	require.NoError(t, v.FillNotificationStatus(t.Context(), "forged", status(t, events[2])))
+	_, err = v.NotificationStatus(t.Context(), id)
+	require.ErrorIs(t, err, app.ErrViewMiss)
 	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[2])))
 	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[2])), "twice")
 	_, err = v.NotificationStatus(t.Context(), id)

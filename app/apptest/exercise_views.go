@@ -67,7 +67,11 @@ func viewsStatusTicket(t *testing.T, v app.Views) {
 	require.NoError(t, v.FillNotificationStatus(t.Context(), ticket, later))
 	got, err := v.NotificationStatus(t.Context(), want.ID)
 	require.NoError(t, err)
-	require.Equal(t, want, got, "a ticket is good for one filling")
+	require.Equal(t, later, got, "what was read later replaces what is there, whoever read it")
+	require.NoError(t, v.FillNotificationStatus(t.Context(), "forged", want))
+	got, err = v.NotificationStatus(t.Context(), want.ID)
+	require.NoError(t, err)
+	require.Equal(t, later, got)
 }
 
 func viewsFillList(t *testing.T, v app.Views) {

@@ -47,14 +47,14 @@ func (v *Views) FillNotificationStatus(_ context.Context, ticket string, s app.N
 	if v.Err != nil {
 		return v.Err
 	}
-	if v.tickets[ticket] != "notification "+string(s.ID) {
+	have, there := v.entries[s.ID]
+	if !v.redeem(ticket, "notification "+string(s.ID)) && !there {
 		return nil
 	}
-	delete(v.tickets, ticket)
 	if v.entries == nil {
 		v.entries = map[notification.ID]app.NotificationStatus{}
 	}
-	if v.entries[s.ID].Version < s.Version {
+	if have.Version < s.Version {
 		v.entries[s.ID] = s
 	}
 	return nil
@@ -81,10 +81,9 @@ func (v *Views) FillRecipientNotifications(_ context.Context, recipient, ticket 
 	if v.Err != nil {
 		return v.Err
 	}
-	if v.tickets[ticket] != "recipient "+recipient {
+	if !v.redeem(ticket, "recipient "+recipient) {
 		return nil
 	}
-	delete(v.tickets, ticket)
 	if v.lists == nil {
 		v.lists = map[string][]app.NotificationStatus{}
 	}
@@ -111,6 +110,15 @@ func (v *Views) Count(day time.Time, c app.DeliveryCounters) {
 }
 
 // miss draws a ticket. The caller holds mu.
+// redeem uses the ticket up, if it is good for that.
+func (v *Views) redeem(ticket, of string) bool {
+	if v.tickets[ticket] != of {
+		return false
+	}
+	delete(v.tickets, ticket)
+	return true
+}
+
 func (v *Views) miss(of string) error {
 	if v.tickets == nil {
 		v.tickets = map[string]string{}
