@@ -27,20 +27,20 @@ func TestRoster_RingsStayWithinTheirSchema(t *testing.T) {
 	for _, schema := range []string{"orders", "Billing 2"} {
 		own := inSchema(t, db, schema)
 		bell, rung := hang(t, own.DSN, own)
-		require.Eventually(t, bell.Working, 10*time.Second, time.Millisecond)
+		require.Eventually(t, bell.Working, 30*time.Second, time.Millisecond)
 		require.NoError(t, bell.Idle(t.Context(), time.Minute))
 		dbs, rings = append(dbs, own.DB), append(rings, rung)
 	}
 	rungs := func() [2]int64 { return [2]int64{rings[0].Load(), rings[1].Load()} }
 	_, err := dbs[0].ExecContext(t.Context(), `SELECT outbox_ring()`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 0} }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 0} }, 30*time.Second, time.Millisecond)
 	store := newStore(t, dbs[1], pgstore.Config{})
 	require.NoError(t, store.Call(t.Context(), "r"), "a call is heard whether or not somebody sleeps")
-	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 1} }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 1} }, 30*time.Second, time.Millisecond)
 	_, err = dbs[1].ExecContext(t.Context(), `SELECT pg_notify('outbox_doorbell', '')`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rungs() == [2]int64{2, 2} }, 10*time.Second, time.Millisecond, "a ring without a name is for all")
+	require.Eventually(t, func() bool { return rungs() == [2]int64{2, 2} }, 30*time.Second, time.Millisecond, "a ring without a name is for all")
 }
 
 // inSchema makes an outbox in a schema of db.

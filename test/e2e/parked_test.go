@@ -21,13 +21,29 @@ func (p *pipe) limit(t *testing.T, bytes int) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(p.brokers...))
 	require.NoError(t, err)
 	defer client.Close()
-	value := strconv.Itoa(bytes)
-	answers, err := kadm.NewClient(client).AlterTopicConfigs(t.Context(),
-		[]kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: &value}}, p.topic)
+	name, value := "max.message.bytes", strconv.Itoa(bytes)
+	admin := kadm.NewClient(client)
+	answers, err := admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, p.topic)
 	require.NoError(t, err)
 	for _, a := range answers {
 		require.NoError(t, a.Err)
 	}
+	harness.Await(t, time.Minute, "the broker knows the limit", func(ctx context.Context) error {
+		configs, err := admin.DescribeTopicConfigs(ctx, p.topic)
+		if err != nil {
+			return err
+		}
+		at, err := configs.On(p.topic, nil)
+		if err != nil {
+			return err
+		}
+		for _, c := range at.Configs {
+			if c.Key == name && c.MaybeValue() == value {
+				return nil
+			}
+		}
+		return fmt.Errorf("it has another one than %s", value)
+	})
 }
 
 // millrace runs a command on the pipe's database to its end.
