@@ -76,8 +76,13 @@ func TestDeadLetters_EndsAtTransactionMarkersAndSkipsAborted(t *testing.T) {
 	write("c", kgo.TryCommit)
 	write("d", kgo.TryAbort)
 
-	_, end, err := d.Bounds(t.Context(), topic)
-	require.NoError(t, err)
+	var end map[int32]int64
+	harness.Await(t, liveness, "the broker has written the last marker, after its answer", func(ctx context.Context) (err error) {
+		if _, end, err = d.Bounds(ctx, topic); err == nil && end[0] < 8 {
+			err = fmt.Errorf("the topic ends at %d", end[0])
+		}
+		return err
+	})
 	require.Equal(t, int64(8), end[0])
 	var got []string
 	require.NoError(t, d.Read(t.Context(), topic, 0, 0, end[0], func(rec *outbox.Record, value []byte) error {
