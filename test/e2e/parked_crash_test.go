@@ -141,6 +141,8 @@ func TestParked_DecisionsSurviveTheRelaysDeath(t *testing.T) {
 
 	// The rest is redriven.
 	m.limit(t, 200_000)
+	raised := time.Now()
+	m.await(t, "no relay believes what it was told of the limit before", func() bool { return time.Since(raised) > 1500*time.Millisecond })
 	m.decide(t, "redrive", "--key", badKey)
 	m.await(t, "it is carried out", func() bool { return m.state(t, 30) == "redriven" })
 	m.kill(t)
