@@ -27,6 +27,19 @@ func held() (tb *table, read chan string, let func()) {
 	return tb, read, sync.OnceFunc(func() { close(gate) })
 }
 
+// versionOf has a reader get "a", and tells which version it was given.
+func versionOf(t *testing.T, c *cache.Versioned[thing]) <-chan int64 {
+	got := make(chan int64, 1)
+	go func() {
+		e, err := c.GetEntry(context.WithoutCancel(t.Context()), "a")
+		if err != nil {
+			t.Error(err)
+		}
+		got <- e.Version
+	}()
+	return got
+}
+
 // A reader loads version 1, a writer commits and puts version 2, and then the
 // reader comes to fill version 1 in.
 func TestTrap_StaleOverwriteByALateFill(t *testing.T) {
@@ -46,14 +59,7 @@ func TestTrap_StaleOverwriteByALateFill(t *testing.T) {
 			defer let()
 			c, rdb := open(t, tb, cache.StoreConfig{LoadTimeout: 20 * time.Second})
 			tb.commit("a")
-			got := make(chan int64, 1)
-			go func() {
-				e, err := c.GetEntry(context.WithoutCancel(t.Context()), "a")
-				if err != nil {
-					t.Error(err)
-				}
-				got <- e.Version
-			}()
+			got := versionOf(t, c)
 			<-read
 			_, err := c.Put(t.Context(), "a", tb.commit("a"))
 			require.NoError(t, err)
@@ -90,14 +96,7 @@ func TestTrap_LateFillAfterAnInvalidation(t *testing.T) {
 			defer let()
 			c, rdb := open(t, tb, cache.StoreConfig{LoadTimeout: 20 * time.Second})
 			tb.commit("a")
-			got := make(chan int64, 1)
-			go func() {
-				e, err := c.GetEntry(context.WithoutCancel(t.Context()), "a")
-				if err != nil {
-					t.Error(err)
-				}
-				got <- e.Version
-			}()
+			got := versionOf(t, c)
 			<-read
 			tb.commit("a")
 			require.NoError(t, invalidate(t.Context(), c, rdb))
