@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9/logging"
 
-	"github.com/millrace-go/millrace/cmd/millrace/cli"
+	"github.com/millrace-go/millrace/cmd/millrace/internal/cli"
 )
 
 func main() {

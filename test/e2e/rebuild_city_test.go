@@ -17,7 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/gateway"
+	"github.com/millrace-go/millrace/adapters/notifier/gateway"
 	"github.com/millrace-go/millrace/cmd/notifier/service"
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/test/harness"

@@ -77,7 +77,7 @@ func watermillElsewhere(t tree) (found []finding) {
 func foldersUnknown(t tree) (found []finding) {
 	for _, folder := range t.folders {
 		parent, name := path.Split(folder)
-		known := map[string][]string{"": topFolders, "adapters/": adapterFolders, "test/": testFolders, "cmd/": cmdFolders}[parent]
+		known := map[string][]string{"": topFolders, "adapters/": adapterFolders, "test/": testFolders, "cmd/": cmdFolders, "adapters/notifier/": notifierFolders}[parent]
 		if known != nil && !slices.Contains(known, name) {
 			found = append(found, finding{folder, "folder", "is not one of " + strings.Join(known, ", ")})
 		}

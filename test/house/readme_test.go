@@ -53,7 +53,7 @@ func TestReadme_ListsEveryFlagOfTheRelay(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
-	help, err := os.ReadFile("../../cmd/millrace/cli/testdata/help/millrace_relay.txt")
+	help, err := os.ReadFile("../../cmd/millrace/internal/cli/testdata/help/millrace_relay.txt")
 	require.NoError(t, err)
 	flags := regexp.MustCompile(`(?m)^\s+--([\w-]+).*\[([A-Z_, ]+)\](?: \(default "?([^")]*)"?\))?$`).FindAllStringSubmatch(string(help), -1)
 	require.Greater(t, len(flags), 8)

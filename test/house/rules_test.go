@@ -63,20 +63,19 @@ var direction = []directionRow{
 	{"adapters/schedule/locktest", []string{std, third, "./adapters/schedule"}, nil},
 	{"adapters/schedule/...", []string{std, third, own, "./outbox"}, toolkitTests},
 	{"adapters/telemetry/...", []string{std, third, own, "./outbox"}, toolkitTests},
-	{"adapters/console/...", []string{std, third, own, "./outbox"}, toolkitTests},
 	{"adapters/watermillsql/...", []string{std, third, own, "./outbox"}, toolkitTests},
 
 	// Service: implements app's ports.
-	{"adapters/codec/...", []string{std, third, own, "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
-	{"adapters/postgres/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
-	{"adapters/orm/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, ormTests},
-	{"adapters/views/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec", "./adapters/cache"}, viewTests},
-	{"adapters/passwords/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
-	{"adapters/gateway/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
-	{"adapters/httpapi/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/codec"}, serviceTests},
+	{"adapters/notifier/codec/...", []string{std, third, own, "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
+	{"adapters/notifier/postgres/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/orm/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, ormTests},
+	{"adapters/notifier/views/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec", "./adapters/cache"}, viewTests},
+	{"adapters/notifier/passwords/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/gateway/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/httpapi/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
 
 	// Only what runs its own servers may import the harness.
-	{"cmd/millrace/servers/...", []string{std, third, own, "./test/harness"}, []string{"./test/..."}},
+	{"cmd/millrace/internal/servers/...", []string{std, third, own, "./test/harness"}, []string{"./test/..."}},
 	{"cmd/millrace/...", []string{std, third, "./cmd/millrace/...", "./app/...", "./domain/...", "./outbox/...", "./adapters/...", "./sql"}, []string{"./test/..."}},
 	{"cmd/notifier/...", []string{std, third, "./cmd/notifier/...", "./app/...", "./domain/...", "./outbox/...", "./adapters/...", "./sql"}, []string{"./test/..."}},
 
@@ -96,8 +95,8 @@ var serviceTests = []string{"./app/apptest", "./outbox/...", "./sql", "./test/..
 // The ORM's repositories run in the unit of work of package postgres, and the
 // session cache stands on rows that are really there.
 var (
-	ormTests  = append([]string{"./adapters/postgres"}, serviceTests...)
-	viewTests = append([]string{"./adapters/postgres"}, serviceTests...)
+	ormTests  = append([]string{"./adapters/notifier/postgres"}, serviceTests...)
+	viewTests = append([]string{"./adapters/notifier/postgres"}, serviceTests...)
 )
 
 // watermillFiles are where Watermill's types may appear. Writer.Append, Message
@@ -112,18 +111,19 @@ var watermillFiles = patterns{
 // no part needs.
 var sqlFiles = patterns{
 	allow: []string{
-		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/postgres/...", "adapters/consumer/audit/queries.go", "adapters/watermillsql/queries.go", "adapters/schedule/queries.go", "adapters/consumer/quarantine/queries.go", "adapters/consumer/inbox/queries.go", "test/...",
-		"cmd/millrace/bench/...", "cmd/millrace/demo/...", "cmd/millrace/servers/database.go", "cmd/millrace/doctor/postgres.go",
+		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/notifier/postgres/...", "adapters/consumer/audit/queries.go", "adapters/watermillsql/queries.go", "adapters/schedule/queries.go", "adapters/consumer/quarantine/queries.go", "adapters/consumer/inbox/queries.go", "test/...",
+		"cmd/millrace/internal/bench/...", "cmd/millrace/internal/demo/...", "cmd/millrace/internal/servers/database.go", "cmd/millrace/internal/doctor/postgres.go",
 	},
 }
 
 // The fixed folders. "docs" and "deploy" hold no Go.
 var (
-	topFolders     = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "outbox", "sql", "test"}
-	foldersWithout = []string{"deploy", "docs"}
-	adapterFolders = []string{"cache", "codec", "console", "consumer", "gateway", "httpapi", "kafka", "orm", "passwords", "postgres", "schedule", "telemetry", "views", "watermillsql"}
-	testFolders    = []string{"bench", "e2e", "faults", "harness", "house", "interop", "outboxtest", "report", "servers"}
-	cmdFolders     = []string{"millrace", "notifier"}
+	topFolders      = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "outbox", "sql", "test"}
+	foldersWithout  = []string{"deploy", "docs"}
+	adapterFolders  = []string{"cache", "consumer", "kafka", "notifier", "schedule", "telemetry", "watermillsql"}
+	notifierFolders = []string{"codec", "gateway", "httpapi", "orm", "passwords", "postgres", "views"}
+	testFolders     = []string{"e2e", "faults", "harness", "house", "interop", "outboxtest", "report", "servers"}
+	cmdFolders      = []string{"millrace", "notifier"}
 )
 
 // emptyNames say nothing about what a package is for.

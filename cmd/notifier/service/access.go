@@ -7,12 +7,12 @@ import (
 	"slices"
 
 	"github.com/millrace-go/millrace/adapters/cache"
-	"github.com/millrace-go/millrace/adapters/codec"
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/adapters/orm"
-	"github.com/millrace-go/millrace/adapters/passwords"
-	"github.com/millrace-go/millrace/adapters/postgres"
-	"github.com/millrace-go/millrace/adapters/views"
+	"github.com/millrace-go/millrace/adapters/notifier/codec"
+	"github.com/millrace-go/millrace/adapters/notifier/orm"
+	"github.com/millrace-go/millrace/adapters/notifier/passwords"
+	"github.com/millrace-go/millrace/adapters/notifier/postgres"
+	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 )

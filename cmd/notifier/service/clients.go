@@ -8,7 +8,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/adapters/views"
+	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
 

@@ -15,8 +15,8 @@ import (
 	"github.com/lib/pq"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/millrace-go/millrace/adapters/codec"
 	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/adapters/notifier/codec"
 )
 
 // Config says where the servers are and what to run. The first three fields are

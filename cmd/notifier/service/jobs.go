@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/millrace-go/millrace/adapters/postgres"
+	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/adapters/schedule"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/app"

@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/gateway"
-	"github.com/millrace-go/millrace/adapters/postgres"
+	"github.com/millrace-go/millrace/adapters/notifier/gateway"
+	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/notification"

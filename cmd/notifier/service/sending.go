@@ -12,9 +12,9 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
-	"github.com/millrace-go/millrace/adapters/gateway"
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/adapters/postgres"
+	"github.com/millrace-go/millrace/adapters/notifier/gateway"
+	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"

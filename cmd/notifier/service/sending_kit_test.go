@@ -22,9 +22,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/codec"
-	"github.com/millrace-go/millrace/adapters/gateway"
-	"github.com/millrace-go/millrace/adapters/postgres"
+	"github.com/millrace-go/millrace/adapters/notifier/codec"
+	"github.com/millrace-go/millrace/adapters/notifier/gateway"
+	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/app/apptest"
 	"github.com/millrace-go/millrace/cmd/notifier/service"

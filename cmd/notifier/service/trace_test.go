@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/gateway"
+	"github.com/millrace-go/millrace/adapters/notifier/gateway"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/test/harness"

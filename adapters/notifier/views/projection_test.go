@@ -1,0 +1,184 @@
+package views_test
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-go/millrace/adapters/notifier/views"
+	"github.com/millrace-go/millrace/app"
+	"github.com/millrace-go/millrace/domain"
+	"github.com/millrace-go/millrace/domain/notification"
+)
+
+func projection(t *testing.T, v *views.Views, name string) views.Projection {
+	t.Helper()
+	for _, p := range v.Projections() {
+		if p.Name() == name {
+			return p
+		}
+	}
+	t.Fatal("no projection " + name)
+	return views.Projection{}
+}
+
+// A rebuild reads the log while another process goes on applying events. Nothing
+// may be missing from the new generation, and no reader may see anything go back.
+func TestProjection_IsRebuiltWhileEventsKeepComing(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	builder, rdb := open(t, views.Config{})
+	consumer, err := views.New(rdb, views.Config{})
+	require.NoError(t, err)
+	const notifications, versions = 60, 8
+	var mu sync.Mutex
+	var log []domain.Recorded // what the outbox has: events are in it before they are applied
+	ids := make([]notification.ID, notifications)
+	histories := make([][]domain.Recorded, notifications)
+	for i := range ids {
+		ids[i], histories[i] = history(t, versions, time.Now())
+	}
+
+	var consuming sync.WaitGroup
+	consuming.Go(func() {
+		for version := range versions {
+			for i := range ids {
+				mu.Lock()
+				log = append(log, histories[i][version])
+				mu.Unlock()
+				if _, err := consumer.Apply(t.Context(), histories[i][version]); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	rng := rand.New(rand.NewPCG(seed, 0))
+	seen := map[notification.ID]int64{}
+	look := func() {
+		id := ids[rng.IntN(len(ids))]
+		if s, err := builder.NotificationStatus(t.Context(), id); err == nil {
+			require.GreaterOrEqual(t, s.Version, seen[id])
+			seen[id] = s.Version
+		}
+	}
+	p := projection(t, builder, views.Status)
+	for range 3 {
+		look()
+		before, err := p.Generations(t.Context())
+		require.NoError(t, err)
+		next, err := p.Begin(t.Context())
+		require.NoError(t, err)
+		again, err := p.Begin(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, next, again, "an interrupted rebuild goes on")
+		mu.Lock()
+		past := shuffled(rng, log)
+		mu.Unlock()
+		require.NoError(t, p.Fold(t.Context(), next, past...))
+		require.NoError(t, p.Flip(t.Context(), next))
+		after, err := p.Generations(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, views.Generations{Live: next, Last: before.Live}, after)
+		for range 200 {
+			look()
+		}
+	}
+	consuming.Wait()
+	fresh, err := views.New(rdb, views.Config{})
+	require.NoError(t, err)
+	for i, id := range ids {
+		got, err := fresh.NotificationStatus(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, status(t, histories[i][versions-1]), got)
+	}
+}
+
+func TestProjection_EachViewIsRebuiltFromTheLogAlone(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(3, 4))
+	v, rdb := open(t, views.Config{})
+	w := newDesk(t, v)
+	w.live(t, rng, "ada", 20)
+	events := w.memory.Events()
+	for _, p := range v.Projections() {
+		next, err := p.Begin(t.Context())
+		require.NoError(t, err)
+		for len(events) > 0 && t.Context().Err() == nil {
+			require.NoError(t, p.Fold(t.Context(), next, events...))
+			break
+		}
+		require.NoError(t, p.Fold(t.Context(), next))
+		require.NoError(t, p.Flip(t.Context(), next))
+	}
+	require.Zero(t, rdb.Exists(t.Context(), "view:notification:x").Val())
+	for _, s := range w.want(t, "ada") {
+		got, err := v.NotificationStatus(t.Context(), s.ID)
+		require.NoError(t, err)
+		require.Equal(t, s, got)
+	}
+	counters, err := v.DeliveryCounters(t.Context(), w.now)
+	require.NoError(t, err)
+	require.Equal(t, w.sum(t, w.now, "ada"), counters)
+	list, err := w.ListRecipientNotifications(t.Context(), "ada", 100)
+	require.NoError(t, err)
+	require.Equal(t, w.want(t, "ada"), list.Notifications)
+}
+
+func TestProjection_DropDeletesAllButTheLiveGeneration(t *testing.T) {
+	t.Parallel()
+	v, rdb := open(t, views.Config{Prefix: "odd[*]?:"})
+	id, events := history(t, 2, time.Now())
+	_, err := v.Apply(t.Context(), events...)
+	require.NoError(t, err)
+	p := projection(t, v, views.Status)
+	kept, err := p.Generations(t.Context())
+	require.NoError(t, err)
+	require.ErrorIs(t, p.Drop(t.Context(), kept.Live), views.ErrGeneration)
+	require.ErrorIs(t, p.Drop(t.Context(), ""), views.ErrGeneration)
+	require.ErrorIs(t, p.Flip(t.Context(), "unknown"), views.ErrGeneration)
+
+	next, err := p.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.Fold(t.Context(), next, events...))
+	require.NoError(t, p.Drop(t.Context(), next), "given up")
+	require.Len(t, rdb.Keys(t.Context(), "odd\\[\\*]\\?:notification:*}").Val(), 1)
+	got, err := v.NotificationStatus(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, got.Version)
+
+	next, err = p.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.Flip(t.Context(), next))
+	require.NoError(t, p.Drop(t.Context(), kept.Live), "the one before")
+	require.Empty(t, rdb.Keys(t.Context(), "odd\\[\\*]\\?:notification:*}").Val())
+	_, err = v.NotificationStatus(t.Context(), id)
+	require.ErrorIs(t, err, app.ErrViewMiss)
+}
+
+// After FLUSHALL the generation is another one: entries of the former, wherever
+// they survived, do not come back.
+func TestGeneration_IsDrawnAnewWhenItIsLost(t *testing.T) {
+	t.Parallel()
+	v, rdb := open(t, views.Config{})
+	id, events := history(t, 2, time.Now())
+	_, err := v.Apply(t.Context(), events[0])
+	require.NoError(t, err)
+	before := key(t, v, id)
+	raw := rdb.Get(t.Context(), before).Val()
+	require.NoError(t, rdb.FlushDB(t.Context()).Err())
+	require.NoError(t, rdb.Set(t.Context(), before, raw, 0).Err())
+
+	_, err = v.Apply(t.Context(), events[1])
+	require.NoError(t, err, "finds the generation gone and begins another")
+	other, err := views.New(rdb, views.Config{})
+	require.NoError(t, err)
+	require.NotEqual(t, before, key(t, other, id))
+	got, err := other.NotificationStatus(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, got.Version)
+}

@@ -1,0 +1,197 @@
+package bench
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	watermillsql "github.com/ThreeDotsLabs/watermill-sql/v3/pkg/sql"
+	"github.com/ThreeDotsLabs/watermill/components/forwarder"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/cmd/millrace/internal/check"
+	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/pgstore"
+)
+
+// carrier brings messages from a yard to its topic while it runs, and is the
+// writers' end of that as well.
+type carrier struct {
+	append    func(ctx context.Context, tx *sql.Tx, m outbox.Message) error
+	committed func(e check.Event) // after each commit
+	stop      func() error
+}
+
+// relayName is the same for all variants: each goes on where the last one ended.
+const relayName = "bench"
+
+// wakeUp is how a relay learns of a commit.
+type wakeUp int
+
+const (
+	byPolling wakeUp = iota
+	inProcess
+	byDoorbell
+)
+
+// startRelay starts a relay in this process and returns once it leads.
+func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier, error) {
+	db, err := pgstore.Open(y.dsn, pgstore.OpenConfig{})
+	if err != nil {
+		return nil, err
+	}
+	store, err := pgstore.New(db, pgstore.Config{})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	pub, err := kafka.NewPublisher(kafka.Config{Brokers: g.set.Kafka})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	leads := make(chan struct{})
+	var once sync.Once
+	cfg := outbox.RelayConfig{Name: relayName, Hooks: outbox.Hooks{
+		Leading:  func(int64) { once.Do(func() { close(leads) }) },
+		Retrying: func(err error, _ time.Duration) { g.line.Say("the relay tries again: %v", err) }, // it explains duplicates
+	}}
+	ringer, bell := pgstore.NewRinger(y.db), pgstore.NewDoorbell(y.dsn, db, relayName)
+	if wake == byDoorbell {
+		cfg.Doorbell = bell
+	}
+	relay, err := outbox.NewRelay(store, pub, cfg)
+	if err != nil {
+		return nil, errors.Join(err, pub.Close(), db.Close())
+	}
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var run errgroup.Group
+	run.Go(func() error { return relay.Run(runCtx) })
+	var w outbox.WriterConfig
+	switch wake {
+	case inProcess:
+		w.Wake = relay.Wake
+	case byDoorbell:
+		w.Wake = ringer.Ring
+		run.Go(func() error { return ringer.Run(runCtx) })
+		run.Go(func() error { return bell.Run(runCtx, relay.Wake) })
+	}
+	stop := func() error {
+		cancel()
+		return errors.Join(run.Wait(), pub.Close(), db.Close())
+	}
+	writer, err := outbox.NewWriter(y.store, w)
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	if err := await(ctx, leads, "the relay does not lead"); err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	if wake == byDoorbell {
+		if err := until(ctx, "the doorbell does not work", bell.Working); err != nil {
+			return nil, errors.Join(err, stop())
+		}
+	}
+	return &carrier{
+		append:    func(ctx context.Context, tx *sql.Tx, m outbox.Message) error { return writer.Append(ctx, tx, m) },
+		committed: func(check.Event) { writer.Committed() }, stop: stop,
+	}, nil
+}
+
+// startDirect leaves the outbox out: each message is produced after its commit, and
+// lost if the process ends between the two. It shows what Kafka and the machine
+// take by themselves.
+func (g *ground) startDirect(ctx context.Context) (*carrier, error) {
+	pub, err := kafka.NewPublisher(kafka.Config{Brokers: g.set.Kafka})
+	if err != nil {
+		return nil, err
+	}
+	var pending sync.Map
+	return &carrier{
+		append: func(_ context.Context, _ *sql.Tx, m outbox.Message) error {
+			pending.Store(m.ID, m)
+			return nil
+		},
+		committed: func(e check.Event) {
+			m, _ := pending.LoadAndDelete(e.ID)
+			pub.PublishBatch(context.WithoutCancel(ctx), []outbox.Entry{{Message: m.(outbox.Message)}}, func(int, error) {})
+		},
+		stop: pub.Close,
+	}, nil
+}
+
+// startStock starts Watermill's forwarder, tuned. Its writers use its publishers.
+func (g *ground) startStock(ctx context.Context, y *yard) (*carrier, error) {
+	for _, q := range (watermillsql.DefaultPostgreSQLSchema{}).SchemaInitializingQueries(forwarderTable) {
+		if _, err := y.db.ExecContext(ctx, q.Query, q.Args...); err != nil {
+			return nil, fmt.Errorf("forwarder table: %w", err)
+		}
+	}
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- stock{g: g, group: "tuned", batch: 1000, poll: time.Millisecond}.run(runCtx, 0) }()
+	return &carrier{
+		append: func(_ context.Context, tx *sql.Tx, m outbox.Message) error {
+			pub, err := watermillsql.NewPublisher(tx, watermillsql.PublisherConfig{SchemaAdapter: watermillsql.DefaultPostgreSQLSchema{}}, watermill.NopLogger{})
+			if err != nil {
+				return err
+			}
+			w := message.NewMessage(m.ID.String(), m.Payload)
+			w.Metadata = message.Metadata{
+				"key": m.Key, outbox.HeaderEventType: m.Type, outbox.HeaderAggregateType: m.AggregateType,
+				outbox.HeaderAggregateID: m.AggregateID, outbox.HeaderAggregateVersion: fmt.Sprint(m.AggregateVersion),
+			}
+			return forwarder.NewPublisher(pub, forwarder.PublisherConfig{ForwarderTopic: forwarderTable}).Publish(topicForwarder, w)
+		},
+		committed: func(check.Event) {},
+		stop: func() error {
+			cancel()
+			return <-done
+		},
+	}, nil
+}
+
+// patience is how long a start may take.
+const patience = 30 * time.Second
+
+func await(ctx context.Context, ready <-chan struct{}, otherwise string) error {
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return fmt.Errorf("%s after %s", otherwise, patience)
+	}
+}
+
+// until polls ready.
+func until(ctx context.Context, otherwise string, ready func() bool) error {
+	if err := within(ctx, patience, ready); err != nil {
+		return err
+	}
+	if !ready() {
+		return fmt.Errorf("%s after %s", otherwise, patience)
+	}
+	return nil
+}
+
+// within polls ready for at most limit. It is an error only if ctx ends.
+func within(ctx context.Context, limit time.Duration, ready func() bool) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); !ready() && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
