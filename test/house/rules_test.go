@@ -56,23 +56,26 @@ var direction = []directionRow{
 	{"outbox/pgstore/...", []string{std, third, "./outbox", "./sql"}, []string{own, "./test/..."}},
 	{"sql/...", []string{std, third}, []string{own, "./test/..."}},
 
+	// What adapters share: knows nobody.
+	{"adapters/internal/...", []string{std, third, own}, []string{"./test/..."}},
+
 	// Toolkit: knows no app, no domain, no sibling. Its tests may wire siblings.
-	{"adapters/kafka/...", []string{std, third, own, "./outbox"}, toolkitTests},
-	{"adapters/consumer/...", []string{std, third, own, "./outbox", "./adapters/consumer"}, toolkitTests},
-	{"adapters/cache/...", []string{std, third, own, "./outbox"}, toolkitTests},
-	{"adapters/schedule/locktest", []string{std, third, "./adapters/schedule"}, nil},
-	{"adapters/schedule/...", []string{std, third, own, "./outbox"}, toolkitTests},
-	{"adapters/telemetry/...", []string{std, third, own, "./outbox"}, toolkitTests},
-	{"adapters/watermillsql/...", []string{std, third, own, "./outbox"}, toolkitTests},
+	{"adapters/kafka/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
+	{"adapters/consumer/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./adapters/consumer"}, toolkitTests},
+	{"adapters/cache/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
+	{"adapters/schedule/locktest", []string{std, third, "./adapters/internal/...", "./adapters/schedule"}, nil},
+	{"adapters/schedule/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
+	{"adapters/telemetry/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
+	{"adapters/watermillsql/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
 
 	// Service: implements app's ports.
-	{"adapters/notifier/codec/...", []string{std, third, own, "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
-	{"adapters/notifier/postgres/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
-	{"adapters/notifier/orm/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, ormTests},
-	{"adapters/notifier/views/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec", "./adapters/cache"}, viewTests},
-	{"adapters/notifier/passwords/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
-	{"adapters/notifier/gateway/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
-	{"adapters/notifier/httpapi/...", []string{std, third, own, "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/codec/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
+	{"adapters/notifier/postgres/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/orm/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, ormTests},
+	{"adapters/notifier/views/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec", "./adapters/cache"}, viewTests},
+	{"adapters/notifier/passwords/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/gateway/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/httpapi/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
 
 	// Only what runs its own servers may import the harness.
 	{"cmd/millrace/internal/servers/...", []string{std, third, own, "./test/harness"}, []string{"./test/..."}},
@@ -120,7 +123,7 @@ var sqlFiles = patterns{
 var (
 	topFolders      = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "outbox", "sql", "test"}
 	foldersWithout  = []string{"deploy", "docs"}
-	adapterFolders  = []string{"cache", "consumer", "kafka", "notifier", "schedule", "telemetry", "watermillsql"}
+	adapterFolders  = []string{"cache", "consumer", "internal", "kafka", "notifier", "schedule", "telemetry", "watermillsql"}
 	notifierFolders = []string{"codec", "gateway", "httpapi", "orm", "passwords", "postgres", "views"}
 	testFolders     = []string{"e2e", "faults", "harness", "house", "interop", "outboxtest", "report", "servers"}
 	cmdFolders      = []string{"millrace", "notifier"}
