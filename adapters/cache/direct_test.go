@@ -40,7 +40,7 @@ func TestDirect_ACallerNeverGetsWhatWasReadBeforeItCame(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return y.of("error") == 51 }, 20*time.Second, time.Millisecond, "all have come")
+	require.Eventually(t, func() bool { return y.of("error") == 51 }, 2*time.Minute, time.Millisecond, "all have come")
 	let()
 	readers.Wait()
 	require.EqualValues(t, 1, <-first)
@@ -97,7 +97,7 @@ func TestClose_WaitsForLoadsAndEndsMisses(t *testing.T) {
 	<-read
 	closed := make(chan struct{})
 	go func() { _ = s.Close(); close(closed) }()
-	require.Eventually(t, func() bool { _, err := c.Get(t.Context(), "b"); return errors.Is(err, cache.ErrClosed) }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := c.Get(t.Context(), "b"); return errors.Is(err, cache.ErrClosed) }, 2*time.Minute, time.Millisecond)
 	select {
 	case <-closed:
 		require.Fail(t, "did not wait for the load")
@@ -141,7 +141,7 @@ func TestLease_OfADeadProcessIsTakenOver(t *testing.T) {
 	c, rdb := open(t, tb, cache.StoreConfig{LeaseWait: 50 * time.Millisecond, LoadTimeout: time.Minute})
 	tb.commit("a")
 	require.NoError(t, rdb.Set(t.Context(), "lease:thing:a", "of the dead", time.Hour).Err())
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for range 3 {
 		_, err := c.Get(ctx, "a")

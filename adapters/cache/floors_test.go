@@ -52,7 +52,7 @@ func TestTrap_RedisComesBackWithEntriesOfBefore(t *testing.T) {
 			proxy.Cut()
 			meanwhile(t, c, tb)
 			require.NoError(t, proxy.Heal())
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			for hits := y.of("hit"); y.of("hit") == hits; {
 				e, err := c.GetEntry(ctx, "a")

@@ -138,7 +138,7 @@ func soon[T any](t testing.TB, from <-chan T) (next T) {
 	t.Helper()
 	select {
 	case next = <-from:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		require.Fail(t, "nothing comes")
 	}
 	return next

@@ -245,7 +245,7 @@ func (r *race) quiet() {
 				return err
 			}
 			if p == 0 { // a near layer may lag a little
-				harness.Await(t, 20*time.Second, "the near layer to catch up", see)
+				harness.Await(t, 2*time.Minute, "the near layer to catch up", see)
 			} else {
 				require.NoError(t, see(t.Context()))
 			}

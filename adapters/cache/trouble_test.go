@@ -92,14 +92,14 @@ func (tr *traffic) more(t testing.TB, n int64) {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		return tr.reads.Load() >= until || len(tr.wrong) > 0
-	}, 60*time.Second, time.Millisecond)
+	}, 2*time.Minute, time.Millisecond)
 }
 
 // eventually waits until what has happened so many times more.
 func eventually(t testing.TB, y *tally, what string, more int) {
 	t.Helper()
 	before := y.of(what)
-	harness.Await(t, time.Minute, fmt.Sprintf("%d times %q", more, what), func(context.Context) error {
+	harness.Await(t, 2*time.Minute, fmt.Sprintf("%d times %q", more, what), func(context.Context) error {
 		if y.of(what) >= before+more {
 			return nil
 		}
@@ -112,7 +112,7 @@ func eventually(t testing.TB, y *tally, what string, more int) {
 // reached waits until what has happened at all.
 func reached(t testing.TB, y *tally, what string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return y.of(what) > 0 }, 60*time.Second, time.Millisecond, what)
+	require.Eventually(t, func() bool { return y.of(what) > 0 }, 2*time.Minute, time.Millisecond, what)
 }
 
 const troubled = 40 // things in these tests
@@ -197,7 +197,7 @@ func TestTrouble_RedisIsDownAndRestarts(t *testing.T) {
 	tr = begin(t, c, 2, troubled)
 	require.NoError(t, r.Start(t.Context()))
 	eventually(t, y, "hit", 100)
-	require.Eventually(t, func() bool { return y.of("flushed") > 0 }, 30*time.Second, time.Millisecond, "it came back empty")
+	require.Eventually(t, func() bool { return y.of("flushed") > 0 }, 2*time.Minute, time.Millisecond, "it came back empty")
 	tr.fine(t)
 }
 
@@ -240,7 +240,7 @@ func TestTrouble_FlushedRedisDoesNotStampedeTheDatabase(t *testing.T) {
 		if n%75 == 40 {
 			before := y.of("flushed")
 			require.NoError(t, rdb.FlushAll(t.Context()).Err())
-			require.Eventually(t, func() bool { return y.of("flushed") > before }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return y.of("flushed") > before }, 2*time.Minute, time.Millisecond)
 		}
 		for i := range perSecond / 100 {
 			requests.Go(func() {
@@ -342,7 +342,7 @@ func TestTrouble_EvictingRedis(t *testing.T) {
 				require.NoError(t, rdb.Set(t.Context(), "ballast:"+strconv.Itoa(n), ballast, time.Hour).Err())
 				id := strconv.Itoa(n % troubled)
 				event := tb.commit(id)
-				harness.Await(t, time.Minute, "Redis to take it", func(ctx context.Context) error {
+				harness.Await(t, 2*time.Minute, "Redis to take it", func(ctx context.Context) error {
 					_, err := c.Refresh(ctx, id, event)
 					return err
 				})
@@ -390,10 +390,10 @@ func TestTrouble_FailingOver(t *testing.T) {
 	require.Eventually(t, func() bool {
 		text, err := replica.Info(t.Context(), "replication").Result()
 		return err == nil && strings.Contains(text, "master_link_status:up")
-	}, 60*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	tr := begin(t, c, 4, troubled)
 	tr.more(t, 500)
-	require.Eventually(t, func() bool { return replica.DBSize(t.Context()).Val() > troubled }, 60*time.Second, time.Millisecond, "the replica has it all")
+	require.Eventually(t, func() bool { return replica.DBSize(t.Context()).Val() > troubled }, 2*time.Minute, time.Millisecond, "the replica has it all")
 
 	require.NoError(t, old.Kill())
 	addr2 := next.Addr()
@@ -403,7 +403,7 @@ func TestTrouble_FailingOver(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := c.Put(t.Context(), "0", tb.commit("0"))
 		return redis.HasErrorPrefix(err, "READONLY")
-	}, 30*time.Second, time.Millisecond)
+	}, 2*time.Minute, time.Millisecond)
 	want, _ := tb.row("0")
 	got, err := c.Get(t.Context(), "0")
 	require.NoError(t, err)
@@ -413,7 +413,7 @@ func TestTrouble_FailingOver(t *testing.T) {
 	require.Eventually(t, func() bool {
 		stored, err := c.Put(t.Context(), "0", tb.commit("0"))
 		return err == nil && stored
-	}, 30*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	tr.more(t, 200)
 	tr.fine(t)
 }

@@ -21,7 +21,7 @@ import (
 )
 
 // liveness bounds waits for what must happen in the end.
-const liveness = 60 * time.Second
+const liveness = 3 * time.Minute
 
 // pipe is a topic with its dead letters on the run's Kafka.
 type pipe struct {

@@ -80,7 +80,7 @@ func TestComplete_EndsTheRunWithTheEffect(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- scheduler.Run(ctx) }()
-	harness.Await(t, 30*time.Second, "five effects", func(ctx context.Context) error {
+	harness.Await(t, 2*time.Minute, "five effects", func(ctx context.Context) error {
 		var n int
 		if err := db.DB.QueryRowContext(ctx, `SELECT count(*) FROM effect`).Scan(&n); err != nil || n < 5 {
 			return errors.Join(err, errors.New("not yet"))

@@ -144,7 +144,7 @@ func TestTrap_2_4_ATakerDoesNotQueueBehindAGuardedTransaction(t *testing.T) {
 	tx, err := db.DB.BeginTx(context.Background(), nil)
 	require.NoError(t, err)
 	require.NoError(t, locks.Guard(t.Context(), tx, g))
-	harness.Await(t, 20*time.Second, "the lock has lapsed", func(ctx context.Context) error {
+	harness.Await(t, 2*time.Minute, "the lock has lapsed", func(ctx context.Context) error {
 		var lapsed bool
 		err := db.DB.QueryRowContext(ctx, `SELECT lock_until <= timezone('utc', clock_timestamp()) FROM shedlock WHERE name = 'a'`).Scan(&lapsed)
 		if err == nil && !lapsed {

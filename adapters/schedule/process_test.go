@@ -15,7 +15,7 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // takeOver takes the lock j once it is free and writes under its guard.
 func takeOver(t *testing.T, db *harness.Database) schedule.TaskResult[struct{}] {

@@ -134,7 +134,7 @@ func TestTrap_2_6_ASlotRunsOnceWhateverTheClocksSay(t *testing.T) {
 				}
 				n.clock.Advance(time.Second) // the lock was held: it tries again in a second of its clock
 				return false
-			}, time.Minute, time.Millisecond, "%s has not settled %s", n.name, want)
+			}, 2*time.Minute, time.Millisecond, "%s has not settled %s", n.name, want)
 		}
 	}
 	var total, distinct int

@@ -76,7 +76,7 @@ func TestWatermillLogger_WritesTheRoutersLinesUnderTheTraceOfTheMessage(t *testi
 	require.NoError(t, pubsub.Publish("orders", msg))
 	select {
 	case <-handled:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		require.Fail(t, "the message did not come again")
 	}
 	require.NoError(t, router.Close())

@@ -93,7 +93,7 @@ func TestWiring_MeasuresAndTracesARelayFromPostgresToKafka(t *testing.T) {
 			}
 		}
 		return send != "" && testutil.CollectAndCount(reg, "relay_end_to_end_latency_seconds") == 1
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	records := harness.ReadTopic(t, brokers, topic)
 	require.Len(t, records, 1)
 	require.Equal(t, create, records[0].Header("traceparent"))

@@ -57,7 +57,7 @@ func TestForwarder_OfWatermillWorksOverTheOutbox(t *testing.T) {
 	require.Eventually(t, func() bool {
 		records = harness.ReadTopic(t, brokers, destination)
 		return len(records) >= keys*(each-1)
-	}, time.Minute, 100*time.Millisecond)
+	}, 2*time.Minute, 100*time.Millisecond)
 	require.NoError(t, fwd.Close())
 	require.NoError(t, <-done)
 

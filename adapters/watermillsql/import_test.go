@@ -35,7 +35,7 @@ func TestImport_MovesWhatTheGroupHasNotAcknowledged(t *testing.T) {
 	require.Eventually(t, func() bool { // see importAll
 		look, err := i.Look(t.Context())
 		return err == nil && reflect.DeepEqual(watermillsql.Pending{Ready: 2}, look)
-	}, 20*time.Second, 5*time.Millisecond)
+	}, 2*time.Minute, 5*time.Millisecond)
 	require.Empty(t, contents(t, db), "looking changes nothing")
 
 	require.EqualValues(t, 2, importAll(t, db, cfg).Moved)
@@ -119,11 +119,11 @@ func TestImport_HoldsALaterChangeUntilTheEarlierOneIsDecided(t *testing.T) {
 	require.Eventually(t, func() bool {
 		look, err := i.Look(t.Context())
 		return err == nil && look.Ready == 2 && look.Waiting == 1
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
 		_, err := i.Once(t.Context())
 		return err == nil && len(moved(t, db)) > 0
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.Equal(t, []string{"b=1"}, moved(t, db))
 
 	require.NoError(t, between.Rollback())
@@ -212,13 +212,13 @@ func TestImport_StopsAtWhatItCannotTake(t *testing.T) {
 			require.Eventually(t, func() bool {
 				look, err = i.Look(t.Context())
 				return err == nil && look.Waiting == 0 && len(look.Bad) == 1
-			}, 20*time.Second, 5*time.Millisecond)
+			}, 2*time.Minute, 5*time.Millisecond)
 			require.ErrorIs(t, look.Bad[0], c.want)
 
 			require.Eventually(t, func() bool {
 				_, err = i.Once(t.Context())
 				return err != nil
-			}, 20*time.Second, 5*time.Millisecond)
+			}, 2*time.Minute, 5*time.Millisecond)
 			var row *watermillsql.RowError
 			require.ErrorAs(t, err, &row)
 			require.ErrorIs(t, err, c.want)
@@ -311,7 +311,7 @@ func importAll(t *testing.T, db *sql.DB, cfg watermillsql.ImportConfig) (sum wat
 	t.Helper()
 	i, err := watermillsql.NewImporter(db, cfg)
 	require.NoError(t, err)
-	harness.Await(t, 20*time.Second, "all rows are imported", func(ctx context.Context) error {
+	harness.Await(t, 2*time.Minute, "all rows are imported", func(ctx context.Context) error {
 		done, err := i.Once(ctx)
 		sum.Moved, sum.Passed, sum.Batches = sum.Moved+done.Moved, sum.Passed+done.Passed, sum.Batches+done.Batches
 		require.NoError(t, err)

@@ -47,7 +47,7 @@ func TestMove_UnderLoadLosesDoublesAndReordersNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	following := make(chan error, 1)
 	go func() { following <- i.Run(ctx) }()
-	require.Eventually(t, func() bool { return len(moved(t, db)) > 300 }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(moved(t, db)) > 300 }, 2*time.Minute, 20*time.Millisecond)
 	cancel()
 	require.NoError(t, <-following)
 
@@ -56,7 +56,7 @@ func TestMove_UnderLoadLosesDoublesAndReordersNothing(t *testing.T) {
 	var stock int
 	require.NoError(t, db.QueryRow(`SELECT count(*) FROM watermill_events_out`).Scan(&stock))
 	before := w.committed.Load()
-	require.Eventually(t, func() bool { return w.committed.Load() > before+200 }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return w.committed.Load() > before+200 }, 2*time.Minute, 20*time.Millisecond)
 	w.stop(t)
 
 	var after int
@@ -236,7 +236,7 @@ func runForwarder(t *testing.T, db *sql.DB, enough func() bool) map[string]int {
 	done := make(chan error, 1)
 	go func() { done <- fwd.Run(t.Context()) }()
 	<-fwd.Running()
-	require.Eventually(t, func() bool { return enough() && out.count() > 0 }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return enough() && out.count() > 0 }, 2*time.Minute, 10*time.Millisecond)
 	require.NoError(t, fwd.Close())
 	require.NoError(t, <-done)
 	return out.all()

@@ -119,7 +119,7 @@ func TestSubscriber_GoesOnBelowALongTransactionAndBeyondOtherTopics(t *testing.T
 		var done bool
 		err := db.QueryRow(`SELECT c.position = s.last_value FROM outbox_cursor c, outbox_position_seq s WHERE relay = 'g.t'`).Scan(&done)
 		return err == nil && done
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 }
 
 func TestSubscriber_HandsItsCursorToOutboxSubscriber(t *testing.T) {
@@ -134,7 +134,7 @@ func TestSubscriber_HandsItsCursorToOutboxSubscriber(t *testing.T) {
 	require.Eventually(t, func() bool { // acknowledged
 		var position int64
 		return db.QueryRow(`SELECT position FROM outbox_cursor WHERE relay = 'g.t'`).Scan(&position) == nil && position > 0
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.NoError(t, sub.Close())
 
 	store, err := pgstore.New(db, pgstore.Config{})
@@ -209,7 +209,7 @@ func receive(t *testing.T, messages <-chan *message.Message) string {
 		require.True(t, ok)
 		m.Ack()
 		return string(m.Payload)
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		require.Fail(t, "no message")
 		return ""
 	}

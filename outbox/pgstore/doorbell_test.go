@@ -36,7 +36,7 @@ func TestDoorbell_RingsOnlyWhileTheRelayIsIdle(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
 	bell, rings := hang(t, db.DSN, db)
-	require.Eventually(t, bell.Working, 30*time.Second, time.Millisecond, "the self-test is heard")
+	require.Eventually(t, bell.Working, 2*time.Minute, time.Millisecond, "the self-test is heard")
 	ringer := pgstore.NewRinger(db.DB)
 	background(t, ringer.Run)
 
@@ -45,7 +45,7 @@ func TestDoorbell_RingsOnlyWhileTheRelayIsIdle(t *testing.T) {
 	require.NoError(t, bell.Idle(t.Context(), time.Minute))
 	require.Zero(t, rings.Load(), "nobody rings a relay at work")
 	ringer.Ring()
-	require.Eventually(t, func() bool { return rings.Load() == 1 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rings.Load() == 1 }, 2*time.Minute, time.Millisecond)
 	require.NoError(t, bell.Idle(t.Context(), 0))
 	_, err = db.DB.ExecContext(t.Context(), `SELECT outbox_ring(); SELECT pg_notify('outbox_doorbell', 'r 0')`)
 	require.NoError(t, err)
@@ -56,11 +56,11 @@ func TestDoorbell_ForeignWritersRingByTrigger(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
 	bell, rings := hang(t, db.DSN, db)
-	require.Eventually(t, bell.Working, 30*time.Second, time.Millisecond)
+	require.Eventually(t, bell.Working, 2*time.Minute, time.Millisecond)
 	require.NoError(t, bell.Idle(t.Context(), time.Minute))
 	_, err := db.DB.ExecContext(t.Context(), `SELECT outbox_enable_doorbell(); SELECT outbox_append('t', 'k', 'x')`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rings.Load() == 1 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rings.Load() == 1 }, 2*time.Minute, time.Millisecond)
 }
 
 func TestDoorbell_NoticesThatNotificationsAreSwallowed(t *testing.T) {
@@ -75,16 +75,16 @@ func TestDoorbell_SurvivesTheLossOfItsConnection(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
 	bell, rings := hang(t, db.DSN, db)
-	require.Eventually(t, bell.Working, 30*time.Second, time.Millisecond)
+	require.Eventually(t, bell.Working, 2*time.Minute, time.Millisecond)
 	require.NoError(t, bell.Idle(t.Context(), time.Minute))
 	_, err := db.DB.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rings.Load() > 0 }, 30*time.Second, time.Millisecond, "a reconnection counts as a ring")
+	require.Eventually(t, func() bool { return rings.Load() > 0 }, 2*time.Minute, time.Millisecond, "a reconnection counts as a ring")
 	was := rings.Load()
 	require.Eventually(t, func() bool {
 		_, err := db.DB.ExecContext(t.Context(), `SELECT outbox_ring()`)
 		return err == nil && rings.Load() > was
-	}, 30*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.True(t, bell.Working())
 }
 

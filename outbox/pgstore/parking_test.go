@@ -79,7 +79,7 @@ func (s subject) await(t *testing.T, state string, n int) {
 			}
 		}
 		return err == nil && got == n
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 }
 
 func (s subject) decide(t *testing.T, action pgstore.Action, position int64) error {
@@ -127,7 +127,7 @@ func TestParked_RedriveKeepsTheOrderAndParksAgainWhatIsStillBad(t *testing.T) {
 	require.NoError(t, s.decide(t, pgstore.Redrive, 0))
 	s.await(t, "redriven", 5)
 	s.write(t, outbox.Message{Topic: "t", Key: "k", Payload: []byte("k6")})
-	require.Eventually(t, func() bool { return len(pub.all()) == 8 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(pub.all()) == 8 }, 2*time.Minute, 10*time.Millisecond)
 	require.Equal(t, []string{"k0", "k1", "k2", "k3", "k4", "k5", "k6", "l0"}, pub.all())
 	require.Equal(t, 2, count(t, s.db, `SELECT count(*) FROM outbox_audit WHERE actor = 'test' AND action = 'redrive' AND note = 'why'`))
 }
@@ -138,7 +138,7 @@ func TestParked_SkipGivesUpOneAndFreesTheOthers(t *testing.T) {
 	pub.accept("k3")
 	require.NoError(t, s.decide(t, pgstore.Skip, 2))
 	s.await(t, "skipped", 1)
-	require.Eventually(t, func() bool { return len(pub.all()) == 5 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(pub.all()) == 5 }, 2*time.Minute, 10*time.Millisecond)
 	require.Equal(t, []string{"k0", "k2", "k3", "k4", "l0"}, pub.all())
 }
 
@@ -148,7 +148,7 @@ func TestParked_DiscardGivesUpTheQueueAndLaterMessagesFlow(t *testing.T) {
 	require.NoError(t, s.decide(t, pgstore.Discard, 0))
 	s.await(t, "discarded", 4)
 	s.write(t, outbox.Message{Topic: "t", Key: "k", Payload: []byte("k5")})
-	require.Eventually(t, func() bool { return len(pub.all()) == 3 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(pub.all()) == 3 }, 2*time.Minute, 10*time.Millisecond)
 	require.Equal(t, []string{"k0", "k5", "l0"}, pub.all())
 }
 
@@ -177,12 +177,12 @@ func TestParked_GoesItsWayByItselfOnceTheCauseIsMended(t *testing.T) {
 	s.await(t, "parked", 3)
 	require.Eventually(t, func() bool { // it was looked at again, and refused again
 		return count(t, s.db, `SELECT max(attempts) FROM outbox_parked`) > 1
-	}, 30*time.Second, 100*time.Millisecond)
+	}, 2*time.Minute, 100*time.Millisecond)
 	pub.accept("k0")
 	_, err = s.db.ExecContext(t.Context(), `UPDATE outbox_parked SET last_at = last_at - interval '1 hour'`)
 	require.NoError(t, err)
 	s.await(t, "redriven", 3)
-	require.Eventually(t, func() bool { return len(pub.all()) == 3 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(pub.all()) == 3 }, 2*time.Minute, 10*time.Millisecond)
 	require.Equal(t, []string{"k0", "k1", "k2"}, pub.all())
 	require.Equal(t, 1, count(t, s.db, `SELECT count(*) FROM outbox_audit WHERE actor = 'relay'`))
 }

@@ -27,20 +27,20 @@ func TestRoster_RingsStayWithinTheirSchema(t *testing.T) {
 	for _, schema := range []string{"orders", "Billing 2"} {
 		own := inSchema(t, db, schema)
 		bell, rung := hang(t, own.DSN, own)
-		require.Eventually(t, bell.Working, 30*time.Second, time.Millisecond)
+		require.Eventually(t, bell.Working, 2*time.Minute, time.Millisecond)
 		require.NoError(t, bell.Idle(t.Context(), time.Minute))
 		dbs, rings = append(dbs, own.DB), append(rings, rung)
 	}
 	rungs := func() [2]int64 { return [2]int64{rings[0].Load(), rings[1].Load()} }
 	_, err := dbs[0].ExecContext(t.Context(), `SELECT outbox_ring()`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 0} }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 0} }, 2*time.Minute, time.Millisecond)
 	store := newStore(t, dbs[1], pgstore.Config{})
 	require.NoError(t, store.Call(t.Context(), "r"), "a call is heard whether or not somebody sleeps")
-	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 1} }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 1} }, 2*time.Minute, time.Millisecond)
 	_, err = dbs[1].ExecContext(t.Context(), `SELECT pg_notify('outbox_doorbell', '')`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rungs() == [2]int64{2, 2} }, 30*time.Second, time.Millisecond, "a ring without a name is for all")
+	require.Eventually(t, func() bool { return rungs() == [2]int64{2, 2} }, 2*time.Minute, time.Millisecond, "a ring without a name is for all")
 }
 
 // inSchema makes an outbox in a schema of db.
@@ -88,7 +88,7 @@ func TestRoster_AFleetGoesOnWithoutItsTable(t *testing.T) {
 	require.NoError(t, err)
 	background(t, f.Run)
 	require.ErrorContains(t, <-told, "announce on the fleet's roster: pq: relation \"outbox_roster\" does not exist")
-	require.Eventually(t, func() bool { return f.Relay("a").Status().Leading }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.Relay("a").Status().Leading }, 2*time.Minute, time.Millisecond)
 	epoch := f.Relay("a").Status().Epoch
 	require.Never(t, func() bool { return f.Relay("a").Status().Epoch != epoch }, 3*time.Second, 50*time.Millisecond, "it keeps its lease")
 }
@@ -131,7 +131,7 @@ func TestRoster_AnIdleFleetAsksLittle(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		return fleets[0].Relay("a").Status().Instances == 2 && fleets[1].Relay("a").Status().Instances == 2
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	<-time.After(5 * time.Second) // the leader has fallen asleep
 	announcements, renewals, all := written()
 	began := time.Now()

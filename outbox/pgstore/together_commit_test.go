@@ -116,7 +116,7 @@ func TestTogetherCommit_ALostConnectionNeverRunsItTwice(t *testing.T) {
 		answer <- w.Commit(context.WithoutCancel(t.Context()), []any{"a"}, nil, outbox.Message{Topic: "t", Key: "a"})
 	}()
 	waiting := `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
-	require.Eventually(t, func() bool { return count(t, server.DB, waiting) == 1 }, 30*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, server.DB, waiting) == 1 }, 2*time.Minute, 5*time.Millisecond)
 	middle.hangUp()
 	select {
 	case err = <-answer:
@@ -125,7 +125,7 @@ func TestTogetherCommit_ALostConnectionNeverRunsItTwice(t *testing.T) {
 	}
 	require.NoError(t, holder.Commit())
 	require.ErrorIs(t, err, pgstore.ErrOutcomeUnknown)
-	require.Eventually(t, func() bool { return count(t, server.DB, `SELECT version FROM customer`) == 2 }, 30*time.Second, 5*time.Millisecond,
+	require.Eventually(t, func() bool { return count(t, server.DB, `SELECT version FROM customer`) == 2 }, 2*time.Minute, 5*time.Millisecond,
 		"the server went on with the first attempt")
 	require.Equal(t, 1, count(t, server.DB, `SELECT count(*) FROM outbox`))
 }

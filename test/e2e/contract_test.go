@@ -57,8 +57,8 @@ func TestContract_RowsOfOtherWritersReachKafka(t *testing.T) {
 
 	command(t, "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "SELECT 1", "-f", script(t, psqlScript, p.topic), p.db.DSN)
 	command(t, "pgbench", "-n", "-c", "16", "-j", "2", "-t", "650", "-f", script(t, writerScript, p.topic), p.db.DSN)
-	p.awaitPending(t, 0, time.Minute)
-	require.Zero(t, relay.Terminate(20*time.Second))
+	p.awaitPending(t, 0, 2*time.Minute)
+	require.Zero(t, relay.Terminate(2*time.Minute))
 
 	versions := map[string]int64{}
 	seen := map[string]bool{}
@@ -128,7 +128,7 @@ func TestContract_BadRowsParkAndDelayOnlyTheirKey(t *testing.T) {
 	_, err = p.db.DB.ExecContext(t.Context(), `SELECT outbox_append($1, 'k', '2', aggregate_version => 2)`, p.topic)
 	require.NoError(t, err)
 	relay := p.relay(t)
-	harness.Await(t, 30*time.Second, "the bad rows are parked", func(ctx context.Context) error {
+	harness.Await(t, 2*time.Minute, "the bad rows are parked", func(ctx context.Context) error {
 		if n := len(column(t, p.db.DB, `SELECT reason FROM outbox_parked WHERE topic = 'no-such-topic'`)); n != 2 {
 			return fmt.Errorf("%d are parked", n)
 		}
@@ -137,6 +137,6 @@ func TestContract_BadRowsParkAndDelayOnlyTheirKey(t *testing.T) {
 		}
 		return nil
 	})
-	require.Zero(t, relay.Terminate(20*time.Second))
+	require.Zero(t, relay.Terminate(2*time.Minute))
 	require.Zero(t, p.verify(t))
 }

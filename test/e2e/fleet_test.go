@@ -73,7 +73,7 @@ func (f *fleet) flow(t *testing.T, n int64) {
 	for i, p := range f.pipes {
 		at := p.place()
 		f.loads[i].await(t, n)
-		require.Eventually(t, func() bool { return p.place().position > at.position }, time.Minute, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return p.place().position > at.position }, 2*time.Minute, 10*time.Millisecond)
 	}
 }
 
@@ -133,10 +133,10 @@ func (f *fleet) finish(t *testing.T, relays ...*harness.Program) (duplicates int
 		require.Zero(t, l.failed.Load())
 	}
 	for _, p := range f.pipes {
-		p.awaitPending(t, 0, time.Minute)
+		p.awaitPending(t, 0, 2*time.Minute)
 	}
 	for _, r := range relays {
-		require.Zero(t, r.Terminate(20*time.Second), r.Stderr())
+		require.Zero(t, r.Terminate(2*time.Minute), r.Stderr())
 	}
 	for _, p := range f.pipes {
 		duplicates += p.verify(t)
@@ -162,7 +162,7 @@ func TestFleet_SpreadsOverInstancesThatComeAndGo(t *testing.T) {
 	f.stable(t, 8*time.Second)
 	require.Equal(t, 3, strings.Count(first.Stderr()+second.Stderr()+third.Stderr(), "relay hands over"), "two to the second, one to the third")
 
-	require.Zero(t, second.Terminate(20*time.Second), second.Stderr())
+	require.Zero(t, second.Terminate(2*time.Minute), second.Stderr())
 	f.await(t, first, third)
 	f.flow(t, 400)
 	second = f.relay(t)
@@ -202,7 +202,7 @@ func TestFleet_SurvivesDeadAndFrozenInstances(t *testing.T) {
 	f.flow(t, 400)
 	led, epochs := f.leads(), f.epochs()
 	require.NoError(t, zombie.Resume())
-	require.Eventually(t, func() bool { return strings.Count(zombie.Stderr(), "lost the lead") >= 2 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(zombie.Stderr(), "lost the lead") >= 2 }, 2*time.Minute, 10*time.Millisecond)
 	require.Equal(t, led, f.leads(), "the zombie changes nothing")
 	require.Equal(t, epochs, f.epochs())
 	f.await(t, zombie, sound)
@@ -242,7 +242,7 @@ func TestFleet_OneOutboxOutOfOrderDoesNotStopTheOthers(t *testing.T) {
 	require.Eventually(t, func() bool {
 		ready = page(t, port, "/readyz")
 		return strings.Contains(ready, "empty: not ready: ") && strings.Contains(ready, "away: not ready: ")
-	}, time.Minute, 50*time.Millisecond)
+	}, 2*time.Minute, 50*time.Millisecond)
 	require.Contains(t, ready, "millrace migrate up")
 	require.Contains(t, ready, "shop0: ok: leading\nshop1: ok: leading")
 	require.Equal(t, "shop1: ok: leading\n", page(t, port, "/readyz?outbox=shop1"))
@@ -254,7 +254,7 @@ func TestFleet_OneOutboxOutOfOrderDoesNotStopTheOthers(t *testing.T) {
 	p := &pipe{db: empty, bin: f.bin}
 	code, _, stderr := p.millrace(t, "migrate", "up")
 	require.Zero(t, code, stderr)
-	require.Eventually(t, func() bool { return page(t, port, "/readyz?outbox=empty") == "empty: ok: leading\n" }, time.Minute, 50*time.Millisecond,
+	require.Eventually(t, func() bool { return page(t, port, "/readyz?outbox=empty") == "empty: ok: leading\n" }, 2*time.Minute, 50*time.Millisecond,
 		"it is served once somebody has mended it")
 	require.Zero(t, f.finish(t, relay))
 	require.Len(t, slices.Collect(maps.Keys(f.leads())), 0)

@@ -26,9 +26,9 @@ func (p *pipe) recover(t *testing.T, relay *harness.Program, load *load, crashes
 		time.Since(began).Round(time.Millisecond), load.rate(), load.failed.Load())
 	load.await(t, 2000)
 	load.end()
-	p.awaitPending(t, 0, time.Minute)
+	p.awaitPending(t, 0, 2*time.Minute)
 	require.Empty(t, column(t, p.db.DB, `SELECT reason FROM outbox_parked`), "an outage is no reason to park")
-	require.Zero(t, relay.Terminate(20*time.Second), relay.Stderr())
+	require.Zero(t, relay.Terminate(2*time.Minute), relay.Stderr())
 	duplicates := p.verify(t)
 	t.Logf("%d duplicates, %d allowed", duplicates, crashes*window)
 	require.LessOrEqual(t, duplicates, crashes*window)
@@ -112,7 +112,7 @@ func TestOutage_CatchesUpManyTimesFasterThanIsWritten(t *testing.T) {
 	}
 	require.NoError(t, broker.Start(t.Context()))
 	stuck := p.place().position
-	require.Eventually(t, func() bool { return p.place().position > stuck }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return p.place().position > stuck }, 2*time.Minute, time.Millisecond)
 	from, before, began := p.place().position, load.rows.Load(), time.Now()
 	harness.Await(t, 3*time.Minute, "the backlog is gone", p.caughtUp)
 	took := time.Since(began).Seconds()

@@ -37,12 +37,12 @@ func TestOutboxes_OfTwoSchemasAreIndependent(t *testing.T) {
 	}
 	for i, p := range pipes {
 		p.fill(t, 5000, 0)
-		p.awaitPending(t, 0, time.Minute)
+		p.awaitPending(t, 0, 2*time.Minute)
 		require.NotContains(t, relays[i].Stderr(), "error")
 	}
 	require.NotEqual(t, pipes[0].place().owner, pipes[1].place().owner)
 	for i, p := range pipes {
-		require.Zero(t, relays[i].Terminate(20*time.Second), relays[i].Stderr())
+		require.Zero(t, relays[i].Terminate(2*time.Minute), relays[i].Stderr())
 		require.Zero(t, p.verify(t))
 	}
 }

@@ -31,7 +31,7 @@ func newMortuary(t *testing.T) *mortuary {
 	m := &mortuary{pipe: newPipe(t, 2)}
 	m.limit(t, 20_000)
 	m.leader = m.start(t)
-	m.leader.AwaitOutput("relay leads", time.Minute)
+	m.leader.AwaitOutput("relay leads", 2*time.Minute)
 	m.standby = m.start(t)
 	m.scribe = m.pipe.scribe(t)
 	m.scribe.start(hand{name: "bad-", keys: 1, pause: 10 * time.Millisecond, large: []int{5, 30}})
@@ -41,7 +41,7 @@ func newMortuary(t *testing.T) *mortuary {
 
 func (m *mortuary) start(t *testing.T) *harness.Program {
 	relay := m.relay(t, "--window-rows", strconv.Itoa(mortuaryWindow))
-	relay.AwaitOutput("relay starts", time.Minute)
+	relay.AwaitOutput("relay starts", 2*time.Minute)
 	return relay
 }
 
@@ -105,7 +105,7 @@ func (m *mortuary) state(t *testing.T, version int) string {
 
 func (m *mortuary) await(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	until(t, time.Minute, what, done)
+	until(t, 2*time.Minute, what, done)
 	require.NoError(t, m.scribe.err())
 }
 
@@ -148,10 +148,10 @@ func TestParked_DecisionsSurviveTheRelaysDeath(t *testing.T) {
 	m.kill(t)
 
 	m.scribe.end()
-	m.awaitPending(t, 0, time.Minute)
+	m.awaitPending(t, 0, 2*time.Minute)
 	m.await(t, "nothing waits", func() bool { s := m.states(t); return s["parked"]+s["redrive"]+s["skip"] == 0 })
-	require.Zero(t, m.leader.Terminate(20*time.Second), m.leader.Stderr())
-	require.Zero(t, m.standby.Terminate(20*time.Second), m.standby.Stderr())
+	require.Zero(t, m.leader.Terminate(2*time.Minute), m.leader.Stderr())
+	require.Zero(t, m.standby.Terminate(2*time.Minute), m.standby.Stderr())
 	m.judge(t)
 }
 

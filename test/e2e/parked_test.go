@@ -28,7 +28,7 @@ func (p *pipe) limit(t *testing.T, bytes int) {
 	for _, a := range answers {
 		require.NoError(t, a.Err)
 	}
-	harness.Await(t, time.Minute, "the broker knows the limit", func(ctx context.Context) error {
+	harness.Await(t, 2*time.Minute, "the broker knows the limit", func(ctx context.Context) error {
 		configs, err := admin.DescribeTopicConfigs(ctx, p.topic)
 		if err != nil {
 			return err
@@ -67,7 +67,7 @@ func TestParked_TooLargeMessageWaitsForItsLimit(t *testing.T) {
 		  FROM generate_series(1, $2 + 2) n, unnest(ARRAY['big', 'small']) k`, p.topic, followers)
 	require.NoError(t, err)
 	relay := p.relay(t)
-	p.awaitPending(t, 0, time.Minute)
+	p.awaitPending(t, 0, 2*time.Minute)
 
 	var parked []struct {
 		Position int64
@@ -98,13 +98,13 @@ func TestParked_TooLargeMessageWaitsForItsLimit(t *testing.T) {
 	t.Log(out)
 	_, err = p.db.DB.Exec(`SELECT outbox_append($1, 'big', 'later'::text, aggregate_version => $2)`, p.topic, followers+3)
 	require.NoError(t, err)
-	harness.Await(t, time.Minute, "all have arrived", func(context.Context) error {
+	harness.Await(t, 2*time.Minute, "all have arrived", func(context.Context) error {
 		if n := len(p.versions(t)["big"]); n < followers+3 {
 			return fmt.Errorf("%d of %d", n, followers+3)
 		}
 		return nil
 	})
-	require.Zero(t, relay.Terminate(20*time.Second), relay.Stderr())
+	require.Zero(t, relay.Terminate(2*time.Minute), relay.Stderr())
 	require.Zero(t, p.verify(t))
 	for i, v := range p.versions(t)["big"] {
 		require.EqualValues(t, i+1, v)

@@ -36,7 +36,7 @@ func (p *pipe) probed(t *testing.T) (*harness.Program, *probe) {
 	port, err := harness.FreePort()
 	require.NoError(t, err)
 	relay := p.relay(t, "--http", fmt.Sprintf("127.0.0.1:%d", port))
-	relay.AwaitOutput("health endpoint listens", time.Minute)
+	relay.AwaitOutput("health endpoint listens", 2*time.Minute)
 	b := &probe{port: port, stop: make(chan struct{})}
 	b.done.Go(func() {
 		tick := time.NewTicker(100 * time.Millisecond)
@@ -120,10 +120,10 @@ func TestReady_TellsOfABrokerThatIsStuck(t *testing.T) {
 	broker := harness.PrivateKafka(t, harness.KafkaConfig{Real: true})
 	p := newPipeOn(t, nil, broker, 2)
 	leader, leads := p.probed(t)
-	leader.AwaitOutput("relay leads", time.Minute)
+	leader.AwaitOutput("relay leads", 2*time.Minute)
 	standby, stands := p.probed(t)
 	p.fill(t, keys, 0)
-	p.awaitPending(t, 0, time.Minute)
+	p.awaitPending(t, 0, 2*time.Minute)
 	leads.awaitReady(t, http.StatusOK, "ok: leading")
 	stands.awaitReady(t, http.StatusOK, "ok: standing by")
 
@@ -145,8 +145,8 @@ func TestReady_TellsOfABrokerThatIsStuck(t *testing.T) {
 	require.NoError(t, thaw())
 	took = leads.awaitReady(t, http.StatusOK, "ok: leading")
 	t.Logf("ready %s after the broker went on", took.Round(time.Millisecond))
-	p.awaitPending(t, 0, time.Minute)
-	harness.Await(t, time.Minute, "nothing is stalled", func(context.Context) error {
+	p.awaitPending(t, 0, 2*time.Minute)
+	harness.Await(t, 2*time.Minute, "nothing is stalled", func(context.Context) error {
 		if stalled := leads.metric(t, "relay_stalled_seconds"); stalled > 0 {
 			return fmt.Errorf("for %.1f s", stalled)
 		}
@@ -155,7 +155,7 @@ func TestReady_TellsOfABrokerThatIsStuck(t *testing.T) {
 	leads.alive(t)
 	stands.alive(t)
 	require.Empty(t, column(t, p.db.DB, `SELECT reason FROM outbox_parked`), "an outage is no reason to park")
-	require.Zero(t, standby.Terminate(20*time.Second), standby.Stderr())
-	require.Zero(t, leader.Terminate(20*time.Second), leader.Stderr())
+	require.Zero(t, standby.Terminate(2*time.Minute), standby.Stderr())
+	require.Zero(t, leader.Terminate(2*time.Minute), leader.Stderr())
 	require.LessOrEqual(t, p.verify(t), window)
 }

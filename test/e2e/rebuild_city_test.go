@@ -103,7 +103,7 @@ func (c *city) open(t *testing.T) (stop func()) {
 	t.Helper()
 	nodes := []string{c.node(t), c.node(t)}
 	for _, url := range nodes {
-		harness.Await(t, time.Minute, "the node is ready", func(ctx context.Context) error {
+		harness.Await(t, 2*time.Minute, "the node is ready", func(ctx context.Context) error {
 			code, body, err := c.call(ctx, "GET", url+"/readyz", "")
 			if err == nil && code != http.StatusOK {
 				err = fmt.Errorf("%d: %s", code, body)
@@ -210,7 +210,7 @@ func (c *city) any(rng *rand.Rand) string {
 
 func (c *city) awaitNotifications(t *testing.T, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.ids) >= n }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.ids) >= n }, 2*time.Minute, 10*time.Millisecond)
 }
 
 // state is what Redis has of the generations of a view.

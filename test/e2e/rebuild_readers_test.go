@@ -155,7 +155,7 @@ func (c *city) looksOn(t *testing.T, n int) {
 			}
 		}
 		return true
-	}, time.Minute, 20*time.Millisecond)
+	}, 2*time.Minute, 20*time.Millisecond)
 	t.Logf("looks before that: %v", before)
 }
 

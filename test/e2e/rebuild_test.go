@@ -47,7 +47,7 @@ func TestRebuild_OfEveryViewGoesUnnoticedByThoseWhoReadThem(t *testing.T) {
 	killed := c.rebuildAll(t, "--yes", "--json", "--batch", "20")
 	got := map[string]int64{}
 	for _, p := range killed {
-		harness.Await(t, time.Minute, "the rebuild is under way", func(context.Context) error {
+		harness.Await(t, 2*time.Minute, "the rebuild is under way", func(context.Context) error {
 			if got[p.view] = c.position(t, p.view); got[p.view] < past/10 {
 				return fmt.Errorf("at %d", got[p.view])
 			}

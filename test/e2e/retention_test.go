@@ -42,7 +42,7 @@ func (r *retained) start(t *testing.T, name string) *harness.Program {
 		p = r.mirrored
 	}
 	relay := p.relay(t, "--relay-name", name, "--retention", "1s", "--window-rows", fmt.Sprint(retainedWindow))
-	relay.AwaitOutput("relay starts", time.Minute)
+	relay.AwaitOutput("relay starts", 2*time.Minute)
 	return relay
 }
 
@@ -56,7 +56,7 @@ func (r *retained) park(t *testing.T, key string) int64 {
 		RETURNING event_id::text, position`, r.topic, key)
 	require.NoError(t, err)
 	r.scribe.note(events)
-	until(t, time.Minute, "two are parked", func() bool {
+	until(t, 2*time.Minute, "two are parked", func() bool {
 		return len(column(t, r.db.DB, `SELECT reason FROM outbox_parked WHERE key = $1 AND state = 'parked'`, key)) == 2
 	})
 	return events[1].position
@@ -81,9 +81,9 @@ func TestRetention_DropsOnlyWhatEveryRelayHasDelivered(t *testing.T) {
 	t.Parallel()
 	r := newRetained(t)
 	leader := r.start(t, "relay")
-	leader.AwaitOutput("relay leads", time.Minute)
+	leader.AwaitOutput("relay leads", 2*time.Minute)
 	standby, mirror := r.start(t, "relay"), r.start(t, "mirror")
-	mirror.AwaitOutput("relay leads", time.Minute)
+	mirror.AwaitOutput("relay leads", 2*time.Minute)
 	unmoved := r.watch(t)
 	early := r.park(t, "early")
 	for i := range 3 {
@@ -116,7 +116,7 @@ func TestRetention_DropsOnlyWhatEveryRelayHasDelivered(t *testing.T) {
 	r.takeover(t, old, time.Now())
 	r.scribe.await(t, 15*leaf)
 	require.NoError(t, leader.Resume())
-	leader.AwaitOutput("lost the lead", 30*time.Second)
+	leader.AwaitOutput("lost the lead", 2*time.Minute)
 	r.settled(t)
 	r.holds(t, r.scribe.beyond(m), "the mirror is away")
 	require.Contains(t, r.kept(t, m+1), "relay mirror has delivered up to")
@@ -141,8 +141,8 @@ func (r *retained) settled(t *testing.T) {
 	t.Helper()
 	var tail int64
 	require.NoError(t, r.db.DB.QueryRow(`SELECT max(position) FROM outbox`).Scan(&tail))
-	until(t, time.Minute, "it is delivered", func() bool { return r.delivered(t, "relay") >= tail })
-	until(t, time.Minute, "it is old", func() bool {
+	until(t, 2*time.Minute, "it is delivered", func() bool { return r.delivered(t, "relay") >= tail })
+	until(t, 2*time.Minute, "it is old", func() bool {
 		return len(column(t, r.db.DB, `SELECT 1 FROM outbox WHERE position <= $1 AND created_at > clock_timestamp() - interval '1.2 seconds' LIMIT 1`, tail)) == 0
 	})
 	r.warden.await(t, 10)
@@ -156,7 +156,7 @@ func (r *retained) redrive(t *testing.T) {
 	r.limit(t, 200_000)
 	code, out, stderr := r.millrace(t, "parked", "redrive", "--topic", r.topic, "--yes")
 	require.Zero(t, code, out+stderr)
-	until(t, time.Minute, "all is redriven", func() bool {
+	until(t, 2*time.Minute, "all is redriven", func() bool {
 		return len(column(t, r.db.DB, `SELECT state FROM outbox_parked WHERE state <> 'redriven'`)) == 0
 	})
 }
@@ -169,7 +169,7 @@ func (r *retained) finish(t *testing.T, relays ...*harness.Program) {
 	for _, w := range r.scribe.all() {
 		end = max(end, w.position)
 	}
-	harness.Await(t, time.Minute, "both relays have delivered everything", func(context.Context) error {
+	harness.Await(t, 2*time.Minute, "both relays have delivered everything", func(context.Context) error {
 		if a, b := r.delivered(t, "relay"), r.delivered(t, "mirror"); a < end || b < end {
 			return fmt.Errorf("%d and %d of %d", a, b, end)
 		}
@@ -177,9 +177,9 @@ func (r *retained) finish(t *testing.T, relays ...*harness.Program) {
 	})
 	r.warden.end()
 	for _, relay := range relays {
-		require.Zero(t, relay.Terminate(20*time.Second), relay.Stderr())
+		require.Zero(t, relay.Terminate(2*time.Minute), relay.Stderr())
 	}
-	harness.Await(t, time.Minute, "nothing more is to be dropped", func(context.Context) error {
+	harness.Await(t, 2*time.Minute, "nothing more is to be dropped", func(context.Context) error {
 		code, out, stderr := r.millrace(t, "partitions", "drop", "--retention", "1s", "--yes")
 		require.Zero(t, code, stderr)
 		left := column(t, r.db.DB, `SELECT position FROM outbox WHERE created_at > clock_timestamp() - interval '1 second' LIMIT 1`)

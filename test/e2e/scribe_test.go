@@ -156,7 +156,7 @@ func (s *scribe) beyond(from int64) (ids []string) {
 func (s *scribe) await(t *testing.T, n int) {
 	t.Helper()
 	from := len(s.beyond(0))
-	require.Eventually(t, func() bool { return len(s.beyond(0)) >= from+n || s.err() != nil }, time.Minute, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.beyond(0)) >= from+n || s.err() != nil }, 2*time.Minute, 5*time.Millisecond)
 	require.NoError(t, s.err())
 }
 

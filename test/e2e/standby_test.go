@@ -20,9 +20,9 @@ const (
 // pair starts a relay and, once it leads, a standby.
 func (p *pipe) pair(t *testing.T) (leader, standby *harness.Program) {
 	leader = p.relay(t)
-	leader.AwaitOutput("relay leads", time.Minute)
+	leader.AwaitOutput("relay leads", 2*time.Minute)
 	standby = p.relay(t)
-	standby.AwaitOutput("relay starts", time.Minute)
+	standby.AwaitOutput("relay starts", 2*time.Minute)
 	return leader, standby
 }
 
@@ -47,19 +47,19 @@ func TestStandby_TakesOverFromAFrozenLeader(t *testing.T) {
 	load.await(t, 5000)
 
 	require.NoError(t, zombie.Resume())
-	zombie.AwaitOutput("lost the lead", 30*time.Second)
+	zombie.AwaitOutput("lost the lead", 2*time.Minute)
 	require.Contains(t, zombie.Stderr(), "lease lost")
 	load.await(t, 5000)
 	require.Equal(t, leads.owner, p.place().owner, "the zombie stands by")
 	require.Equal(t, leads.epoch, p.place().epoch)
 
 	load.end()
-	p.awaitPending(t, 0, time.Minute)
-	require.Zero(t, standby.Terminate(20*time.Second), standby.Stderr())
-	require.Eventually(t, func() bool { return strings.Count(zombie.Stderr(), "relay leads") == 2 }, 30*time.Second, 10*time.Millisecond,
+	p.awaitPending(t, 0, 2*time.Minute)
+	require.Zero(t, standby.Terminate(2*time.Minute), standby.Stderr())
+	require.Eventually(t, func() bool { return strings.Count(zombie.Stderr(), "relay leads") == 2 }, 2*time.Minute, 10*time.Millisecond,
 		"it is a standby like any other")
 	unmoved()
-	require.Zero(t, zombie.Terminate(20*time.Second), zombie.Stderr())
+	require.Zero(t, zombie.Terminate(2*time.Minute), zombie.Stderr())
 	duplicates := p.verify(t)
 	t.Logf("%d duplicates, %d allowed", duplicates, window)
 	require.LessOrEqual(t, duplicates, window)
@@ -83,13 +83,13 @@ func TestStandby_TakesOverFromAKilledLeader(t *testing.T) {
 		t.Logf("killed leader replaced after %s", took.Round(time.Millisecond))
 		require.Less(t, took, takeoverBound)
 		leader, standby = standby, p.relay(t)
-		standby.AwaitOutput("relay starts", time.Minute)
+		standby.AwaitOutput("relay starts", 2*time.Minute)
 	}
 	load.end()
-	p.awaitPending(t, 0, time.Minute)
+	p.awaitPending(t, 0, 2*time.Minute)
 	unmoved()
-	require.Zero(t, standby.Terminate(20*time.Second), standby.Stderr())
-	require.Zero(t, leader.Terminate(20*time.Second), leader.Stderr())
+	require.Zero(t, standby.Terminate(2*time.Minute), standby.Stderr())
+	require.Zero(t, leader.Terminate(2*time.Minute), leader.Stderr())
 	duplicates := p.verify(t)
 	t.Logf("%d duplicates after %d kills, %d allowed", duplicates, kills, kills*window)
 	require.LessOrEqual(t, duplicates, kills*window)
@@ -113,11 +113,11 @@ func TestStandby_IsHandedTheLeadAtOnce(t *testing.T) {
 		require.Less(t, took, handoverBound)
 		require.Zero(t, leader.Wait(20*time.Second), leader.Stderr())
 		leader, standby = standby, p.relay(t)
-		standby.AwaitOutput("relay starts", time.Minute)
+		standby.AwaitOutput("relay starts", 2*time.Minute)
 	}
 	load.end()
-	p.awaitPending(t, 0, time.Minute)
-	require.Zero(t, standby.Terminate(20*time.Second), standby.Stderr())
-	require.Zero(t, leader.Terminate(20*time.Second), leader.Stderr())
+	p.awaitPending(t, 0, 2*time.Minute)
+	require.Zero(t, standby.Terminate(2*time.Minute), standby.Stderr())
+	require.Zero(t, leader.Terminate(2*time.Minute), leader.Stderr())
 	require.Zero(t, p.verify(t), "a graceful stop repeats nothing")
 }

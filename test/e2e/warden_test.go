@@ -118,7 +118,7 @@ func (w *warden) round() error {
 func (w *warden) await(t *testing.T, n int) {
 	t.Helper()
 	upto := w.at(t) + n
-	until(t, time.Minute, "the warden has gone round", func() bool { return w.at(t) >= upto })
+	until(t, 2*time.Minute, "the warden has gone round", func() bool { return w.at(t) >= upto })
 }
 
 func (w *warden) at(t *testing.T) int {

@@ -24,7 +24,7 @@ import (
 )
 
 // liveness bounds waits for what must happen in the end; no test is about it.
-const liveness = 90 * time.Second
+const liveness = 3 * time.Minute
 
 var errDown = errors.New("dependency is down")
 

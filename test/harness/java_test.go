@@ -12,14 +12,14 @@ import (
 func TestJava_ProgramIsCompiledWithItsLibrariesAndAnswers(t *testing.T) {
 	t.Parallel()
 	p := harness.BuildJava(t, "testdata/java").Start(t, "Echo", "grüß")
-	p.AwaitOutput("a library answers", 60*time.Second)
+	p.AwaitOutput("a library answers", 2*time.Minute)
 	p.Say("one\n")
-	p.AwaitOutput("grüß one\n", 20*time.Second)
+	p.AwaitOutput("grüß one\n", 2*time.Minute)
 	require.NoError(t, p.Pause())
 	p.Say("two\n")
 	require.Equal(t, "grüß one\n", p.Stdout())
 	require.NoError(t, p.Resume())
-	p.AwaitOutput("grüß two\n", 20*time.Second)
+	p.AwaitOutput("grüß two\n", 2*time.Minute)
 	p.CloseInput()
 	require.Equal(t, 7, p.Wait(20*time.Second))
 

@@ -28,7 +28,7 @@ func startClient(t *testing.T, what, runDir string, env ...string) (*harness.Pro
 		Path: os.Args[0],
 		Env:  append(env, envClient+"="+what, harness.EnvRunDir+"="+runDir, harness.EnvRedis+"="),
 	})
-	p.AwaitOutput("serving ", time.Minute)
+	p.AwaitOutput("serving ", 2*time.Minute)
 	var s served
 	_, line, _ := strings.Cut(p.Stdout(), "serving ")
 	_, err := fmt.Sscan(line, &s.addr, &s.pid, &s.dir)
@@ -47,7 +47,7 @@ func answers(addr string) bool {
 
 func awaitGone(t *testing.T, s served) {
 	t.Helper()
-	harness.Await(t, 20*time.Second, "the server and its data are gone", func(context.Context) error {
+	harness.Await(t, 2*time.Minute, "the server and its data are gone", func(context.Context) error {
 		if answers(s.addr) {
 			return errors.New("it still answers at " + s.addr)
 		}
@@ -88,7 +88,7 @@ func TestShared_ServerOutlivesItsFirstUserOnlyForTheNext(t *testing.T) {
 	require.Equal(t, a.addr, b.addr, "the next process of the run finds the server still there")
 	second.Kill()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "over"), nil, 0o600))
-	harness.Await(t, time.Minute, "the server ends with the run, and lingers no longer", func(context.Context) error {
+	harness.Await(t, 2*time.Minute, "the server ends with the run, and lingers no longer", func(context.Context) error {
 		if answers(a.addr) {
 			return errors.New("it still answers")
 		}

@@ -16,11 +16,11 @@ func TestProgram_TellsOutputAndExitCode(t *testing.T) {
 		Path: "/bin/sh", Env: []string{"WORD=hello"}, Stdin: "line\n",
 		Args: []string{"-c", `read l; echo "$WORD $l"; echo problem >&2; trap 'exit 7' TERM; while :; do sleep 0.05; done`},
 	})
-	p.AwaitOutput("hello line", 10*time.Second)
-	p.AwaitOutput("problem", 10*time.Second)
+	p.AwaitOutput("hello line", 2*time.Minute)
+	p.AwaitOutput("problem", 2*time.Minute)
 	require.Equal(t, "hello line\n", p.Stdout())
 	require.Equal(t, "problem\n", p.Stderr())
-	require.Equal(t, 7, p.Terminate(10*time.Second))
+	require.Equal(t, 7, p.Terminate(2*time.Minute))
 }
 
 func TestProgram_KillLeavesNoExitCode(t *testing.T) {

@@ -95,13 +95,13 @@ func TestAssertComplete_SeesWhatIsMissingAndWhatIsTooMuch(t *testing.T) {
 func TestUntil_EndsWithWhatWasMissingLast(t *testing.T) {
 	t.Parallel()
 	tries := 0
-	require.NoError(t, harness.Until(t.Context(), 20*time.Second, func(context.Context) error {
+	require.NoError(t, harness.Until(t.Context(), 2*time.Minute, func(context.Context) error {
 		if tries++; tries < 3 {
 			return errors.New("not yet")
 		}
 		return nil
 	}))
-	err := harness.Until(t.Context(), 30*time.Millisecond, func(ctx context.Context) error {
+	err := harness.Until(t.Context(), 2*time.Minute, func(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -141,7 +141,7 @@ func lease(t *testing.T, s *suite) {
 			return false
 		}
 		return next.Release(t.Context()) == nil
-	}, 10*time.Second, 10*time.Millisecond, "a lease that ran out is free")
+	}, 2*time.Minute, 10*time.Millisecond, "a lease that ran out is free")
 }
 
 func fencing(t *testing.T, s *suite) {

@@ -94,7 +94,7 @@ func TestBook_TakesOverFromAnActThatIsGone(t *testing.T) {
 	require.Eventually(t, func() bool {
 		next, err = b.Open(t.Context(), act("bert"))
 		return err == nil
-	}, 30*time.Second, 50*time.Millisecond)
+	}, 2*time.Minute, 50*time.Millisecond)
 	err = gone.Write(t.Context(), []consumer.Decision{{State: consumer.StateSkipped}}, consumer.ReplayResult{})
 	require.ErrorIs(t, err, audit.ErrAbandoned)
 	decided, err := b.Decisions(t.Context(), dlt, 0, 0, 10)
@@ -118,7 +118,7 @@ func TestBook_AnActUnderWayShowsSignsOfLife(t *testing.T) {
 		return at
 	}
 	begin := until()
-	require.Eventually(t, func() bool { return until().After(begin.Add(time.Second)) }, 30*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return until().After(begin.Add(time.Second)) }, 2*time.Minute, 50*time.Millisecond)
 	require.NoError(t, p.Close(t.Context(), consumer.ReplayResult{}, nil))
 }
 

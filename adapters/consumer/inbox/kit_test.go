@@ -22,7 +22,7 @@ import (
 const (
 	topic    = "order.v1"
 	group    = "shipping"
-	liveness = 60 * time.Second
+	liveness = 3 * time.Minute
 )
 
 var errPoison = errors.New("poison")

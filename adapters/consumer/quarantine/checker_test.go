@@ -17,7 +17,7 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-const liveness = 90 * time.Second
+const liveness = 3 * time.Minute
 
 // checker drives members through random faults and judges the order of what they
 // did by a ledger of its own: the events it produced, the effects in the order of

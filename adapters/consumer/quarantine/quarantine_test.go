@@ -160,7 +160,7 @@ func TestQuarantine_EntersBeforeTheDeadLetterIsAcknowledged(t *testing.T) {
 	first.bad["a1"] = true
 	finished := make(chan error, 1)
 	go func() { finished <- first.deliver(record("a", 1)) }()
-	require.Eventually(t, func() bool { return len(waiting(t, db)) == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(waiting(t, db)) == 1 }, 2*time.Minute, time.Millisecond)
 	first.end() // a crash, as far as the next owner can tell
 	require.ErrorIs(t, <-finished, consumer.ErrUnfinished)
 

@@ -111,7 +111,7 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return db.len() > 100 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return db.len() > 100 }, 2*time.Minute, time.Millisecond)
 	for _, name := range everyView {
 		before := l.generations(t, name)
 		res, err := l.rebuilder(t, name, views.RebuildConfig{Batch: 50}).Run(t.Context())

@@ -28,7 +28,7 @@ import (
 const (
 	email    = "ada@example.org"
 	password = "correct horse"
-	within   = 30 * time.Second
+	within   = 2 * time.Minute
 )
 
 // hardened is a client of the server with the limits that a cache needs.

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	within = 30 * time.Second
+	within = 2 * time.Minute
 	valid  = `{"recipient":"ada","channel":"email","subject":"Hello","body":"World"}`
 )
 

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 const (
 	rounds   = 200
-	patience = 2 * time.Minute
+	patience = 3 * time.Minute
 	minute   = time.Minute
 )
 

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 // liveness bounds waits for what must happen in the end, a Java start on a busy
 // machine among it.
-const liveness = 90 * time.Second
+const liveness = 3 * time.Minute
 
 // record is what the Java programs print for each record.
 type record struct {

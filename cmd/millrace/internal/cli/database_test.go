@@ -171,7 +171,7 @@ func TestLag_CountsWhatNoRelayHasDelivered(t *testing.T) {
 		got = run(t, nil, "lag", "--postgres", db.DSN, "--json")
 		require.NoError(t, json.Unmarshal([]byte(got.out), &report))
 		return len(report.Relays) == 1 && report.Relays[0].Seconds > 0.01
-	}, 30*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.Equal(t, int64(2), report.Relays[0].Messages)
 	require.Equal(t, "r", report.Relays[0].Relay)
 	require.False(t, report.Relays[0].Leads)

@@ -41,7 +41,7 @@ func TestDLT_AKilledReplayGoesOnWithoutLoss(t *testing.T) {
 	arrived := func() []harness.Record { return harness.ReadTopic(t, b.brokers, b.topic) }
 
 	p := replay()
-	require.Eventually(t, func() bool { return len(arrived()) >= 100 }, 60*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(arrived()) >= 100 }, 2*time.Minute, 20*time.Millisecond)
 	p.Kill()
 	require.Less(t, len(arrived()), n, "it was killed in the middle")
 

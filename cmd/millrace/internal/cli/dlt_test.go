@@ -274,7 +274,7 @@ func TestDLT_FindsTheTopicsOfSpringKafka(t *testing.T) {
 
 func (b *letterbox) await(cond func() bool) {
 	b.t.Helper()
-	require.Eventually(b.t, cond, 90*time.Second, 200*time.Millisecond)
+	require.Eventually(b.t, cond, 2*time.Minute, 200*time.Millisecond)
 }
 
 func TestDLT_SkippingALetterLetsGoOfWhatWaitsBehindIt(t *testing.T) {

@@ -38,15 +38,15 @@ func TestImportWatermill_LooksThenMovesThenFollowsThenSwitches(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(got.out), &r))
 		return r
 	}
-	require.Eventually(t, func() bool { r := report(); return r.Dry && r.Ready == 1 }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { r := report(); return r.Dry && r.Ready == 1 }, 2*time.Minute, 10*time.Millisecond)
 	require.Zero(t, outboxRows(), "looking changes nothing")
-	require.Eventually(t, func() bool { return report("--yes").Moved == 1 }, time.Minute, 10*time.Millisecond) // it may wait for other databases
+	require.Eventually(t, func() bool { return report("--yes").Moved == 1 }, 2*time.Minute, 10*time.Millisecond) // it may wait for other databases
 	require.Equal(t, 1, outboxRows())
 
 	following := start(t, env, append(base, "--follow", "--yes")...)
 	following.says(t, "following")
 	forwardOrder(t, db.DB, "partition_key")
-	require.Eventually(t, func() bool { return outboxRows() == 2 }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return outboxRows() == 2 }, 2*time.Minute, 10*time.Millisecond)
 	stopped := following.signal(t, syscall.SIGTERM)
 	require.Zero(t, stopped.code, stopped.stderr)
 	require.Contains(t, stopped.out, "moved 1 messages")
@@ -68,13 +68,13 @@ func TestImportWatermill_SaysWhatItCannotMove(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got = run(t, env, "import-watermill", "--topic", "fwd")
 		return got.code == 3
-	}, time.Minute, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.Contains(t, got.out, "cannot move")
 	require.Contains(t, got.out, "millrace-key")
 	require.Eventually(t, func() bool {
 		got = run(t, env, "import-watermill", "--topic", "fwd", "--yes")
 		return got.code == 1
-	}, time.Minute, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 	require.Contains(t, got.stderr, "offset 1")
 	require.Contains(t, got.stderr, "give another --key")
 

@@ -133,7 +133,7 @@ func TestJobsUnlock_IsADryRunUnlessYesAndCancelsTheHolder(t *testing.T) {
 	select {
 	case cause := <-s.lost:
 		require.ErrorIs(t, cause, schedule.ErrLockLost)
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		require.Fail(t, "the holder was not cancelled")
 	}
 	var actor, note, detail string

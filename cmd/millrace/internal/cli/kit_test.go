@@ -71,7 +71,7 @@ func (c *command) signal(t *testing.T, sig syscall.Signal) outcome {
 // says waits until the command has written text to standard error.
 func (c *command) says(t *testing.T, text string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(c.stderr.String(), text) }, 30*time.Second, 10*time.Millisecond,
+	require.Eventually(t, func() bool { return strings.Contains(c.stderr.String(), text) }, 2*time.Minute, 10*time.Millisecond,
 		"standard error has no %q", text)
 }
 

@@ -114,7 +114,7 @@ func TestRebuild_GoesOnAfterAnInterruption(t *testing.T) {
 	require.Eventually(t, func() bool {
 		n, _ := rdb.HGet(t.Context(), "view:notification:generation", "position").Int64()
 		return n > 1
-	}, time.Minute, time.Millisecond)
+	}, 2*time.Minute, time.Millisecond)
 	got := c.signal(t, syscall.SIGTERM)
 	require.Equal(t, 143, got.code)
 	require.Contains(t, got.stderr, "to go on, give the same command again")

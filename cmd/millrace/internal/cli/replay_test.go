@@ -97,7 +97,7 @@ func TestReplay_GoesOnAfterAnInterruptionWithoutLoss(t *testing.T) {
 	}
 	began := time.Now()
 	c := start(t, nil, args...)
-	require.Eventually(t, func() bool { return len(harness.ReadTopic(t, brokers, topic)) >= 100 }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(harness.ReadTopic(t, brokers, topic)) >= 100 }, 2*time.Minute, 20*time.Millisecond)
 	got := c.signal(t, syscall.SIGTERM)
 	took := time.Since(began)
 	require.Equal(t, 143, got.code)
