@@ -7,14 +7,14 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // BatchSubscriber delivers batches; package kafka's Subscriber is one.
 type BatchSubscriber interface {
 	// SubscribeBatches delivers until ctx ends, then drains and closes the
 	// channel, as message.Subscriber's Subscribe is to do for Handle.
-	SubscribeBatches(ctx context.Context, topic string) (<-chan *outbox.MessageBatch, error)
+	SubscribeBatches(ctx context.Context, topic string) (<-chan *record.Batch, error)
 	Close() error
 }
 
@@ -24,7 +24,7 @@ type BatchSubscriber interface {
 // Nil means that every message is done, and a BatchError that some are. With any
 // other error, or a panic, none is; unless the batch's context has ended, the
 // router then gives the function each message by itself, as a batch of one.
-type BatchFunc func(b *outbox.MessageBatch) error
+type BatchFunc func(b *record.Batch) error
 
 // BatchError is what a BatchFunc returns if it is done with its batch but for
 // some messages.
@@ -73,7 +73,7 @@ func (r *Router) HandleBatch(name, topic string, sub BatchSubscriber, fn BatchFu
 // batchOfOne is the handler's function for a message of a broken batch.
 func (h *handler) batchOfOne(msg *message.Message) error {
 	d := describe(h.name, h.topic, msg)
-	err := h.batch(outbox.NewMessageBatch(msg.Context(), d.Topic, d.Partition, []*message.Message{msg}, nil))
+	err := h.batch(record.NewBatch(msg.Context(), d.Topic, d.Partition, []*message.Message{msg}, nil))
 	if failed, ok := errors.AsType[*BatchError](err); ok {
 		if why := failed.Failed[0]; why != nil {
 			return why

@@ -7,12 +7,12 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // apart handles what is left of a batch message by message: each key's one after
 // the other, the keys beside each other.
-func (b *batchHandler) apart(ctx context.Context, batch *outbox.MessageBatch, left []*try) {
+func (b *batchHandler) apart(ctx context.Context, batch *record.Batch, left []*try) {
 	var lanes [][]*try
 	lane := map[string]int{}
 	for _, t := range left {
@@ -30,7 +30,7 @@ func (b *batchHandler) apart(ctx context.Context, batch *outbox.MessageBatch, le
 	for _, l := range lanes {
 		wg.Go(func() {
 			b.inOrder(ctx, l)
-			batch.Settle()
+			batch.Release()
 		})
 	}
 	wg.Wait()

@@ -9,7 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // errApart is what middlewares see of a message that is to be handled by itself.
@@ -33,7 +33,7 @@ type gathering struct {
 
 // gather calls the function for the messages that come through Around and
 // Inside, and answers those that are done.
-func (b *batchHandler) gather(ctx context.Context, batch *outbox.MessageBatch, tries []*try) {
+func (b *batchHandler) gather(ctx context.Context, batch *record.Batch, tries []*try) {
 	g := &gathering{changed: make(chan struct{}, 1), verdict: make(chan struct{})}
 	var passing sync.WaitGroup
 	for _, t := range tries {

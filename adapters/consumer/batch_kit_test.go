@@ -12,20 +12,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // batchFeed is a batch subscriber that a test hands batches to.
 type batchFeed struct {
-	out    chan *outbox.MessageBatch
+	out    chan *record.Batch
 	ctx    context.Context //nolint:containedctx // of the subscription, as real subscribers keep it
 	closed atomic.Bool
 	once   sync.Once
 }
 
-func newBatchFeed() *batchFeed { return &batchFeed{out: make(chan *outbox.MessageBatch)} }
+func newBatchFeed() *batchFeed { return &batchFeed{out: make(chan *record.Batch)} }
 
-func (f *batchFeed) SubscribeBatches(ctx context.Context, _ string) (<-chan *outbox.MessageBatch, error) {
+func (f *batchFeed) SubscribeBatches(ctx context.Context, _ string) (<-chan *record.Batch, error) {
 	f.ctx = ctx
 	context.AfterFunc(ctx, f.end)
 	return f.out, nil
@@ -41,7 +41,7 @@ func (f *batchFeed) Close() error {
 
 // claimed is a batch that was handed over, and what ends its claim.
 type claimed struct {
-	*outbox.MessageBatch
+	*record.Batch
 	lose    context.CancelFunc
 	settled atomic.Int64 // calls of Settle
 }
@@ -50,8 +50,8 @@ type claimed struct {
 func (f *batchFeed) give(texts ...string) *claimed {
 	ctx, lose := context.WithCancel(context.WithoutCancel(f.ctx))
 	c := &claimed{lose: lose}
-	c.MessageBatch = outbox.NewMessageBatch(ctx, topic, 3, batchMessages(ctx, texts...), func() { c.settled.Add(1) })
-	f.out <- c.MessageBatch
+	c.Batch = record.NewBatch(ctx, topic, 3, batchMessages(ctx, texts...), func() { c.settled.Add(1) })
+	f.out <- c.Batch
 	return c
 }
 
@@ -59,7 +59,7 @@ func batchMessages(ctx context.Context, texts ...string) []*message.Message {
 	var msgs []*message.Message
 	for i, text := range texts {
 		key, payload, _ := cut(text)
-		rec := &outbox.Record{Topic: topic, Partition: 3, Offset: int64(i), Group: group, Key: []byte(key)}
+		rec := &record.Record{Topic: topic, Partition: 3, Offset: int64(i), Group: group, Key: []byte(key)}
 		if key == "" {
 			rec.Key = nil
 		}
@@ -106,7 +106,7 @@ type calls struct {
 	ids [][]string
 }
 
-func (c *calls) note(b *outbox.MessageBatch) []string {
+func (c *calls) note(b *record.Batch) []string {
 	var ids []string
 	for _, m := range b.Messages {
 		ids = append(ids, m.UUID)

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // seen notes the messages that pass a middleware, and with which result.
@@ -42,7 +42,7 @@ func TestHandleBatch_MiddlewaresSeeEveryMessageByItself(t *testing.T) {
 	done := make(deliveries, 3)
 	var around, inside seen
 	var got calls
-	f, _ := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
 	}, consumer.Around(around.middleware), consumer.Inside(inside.middleware))
@@ -59,7 +59,7 @@ func TestHandleBatch_MiddlewaresSeeABrokenBatchAsUnfinished(t *testing.T) {
 	t.Parallel()
 	dead, done := &broker{}, make(deliveries, 3)
 	var around, inside seen
-	f, _ := batchRouter(t, dead, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 		if len(b.Messages) > 1 {
 			return &consumer.BatchError{Failed: map[int]error{1: errDown}}
 		}
@@ -90,7 +90,7 @@ func TestHandleBatch_AMiddlewareMayKeepAMessage(t *testing.T) {
 			return next(msg)
 		}
 	}
-	f, _ := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
 	}, consumer.Around(keep))
@@ -119,7 +119,7 @@ func TestHandleBatch_AMiddlewareThatFailsOrPanicsBreaksOneMessageOnly(t *testing
 			return next(msg)
 		}
 	}
-	f, _ := batchRouter(t, dead, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
 	}, consumer.Inside(spoil))
@@ -153,7 +153,7 @@ func TestHandleBatch_AMiddlewareThatHoldsMessagesBackDoesNotStallTheBatch(t *tes
 	t.Parallel()
 	done := make(deliveries, 6)
 	var got calls
-	f, stop := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, stop := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
 	}, consumer.Around(turnstile()))

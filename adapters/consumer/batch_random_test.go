@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // fate is what a message does to whoever handles it.
@@ -69,7 +69,7 @@ func (w *batchWorld) commit(ids []string) {
 }
 
 // handle fails in one of the ways that a batch function may.
-func (w *batchWorld) handle(b *outbox.MessageBatch) error {
+func (w *batchWorld) handle(b *record.Batch) error {
 	style := w.draw(4)
 	failed := map[int]error{}
 	behind := map[string]bool{}

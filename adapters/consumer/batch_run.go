@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // defaultParallel is how many messages of broken batches a handler has at once.
@@ -49,7 +50,7 @@ func through(chain []message.HandlerMiddleware, fn message.NoPublishHandlerFunc)
 }
 
 // pump takes batches until the subscription is closed or the session is over.
-func (b *batchHandler) pump(in <-chan *outbox.MessageBatch) {
+func (b *batchHandler) pump(in <-chan *record.Batch) {
 	for {
 		select {
 		case <-b.s.over:
@@ -83,7 +84,7 @@ type try struct {
 }
 
 // run handles one batch: together, and what is then left by itself.
-func (b *batchHandler) run(batch *outbox.MessageBatch) {
+func (b *batchHandler) run(batch *record.Batch) {
 	ctx, cancel := context.WithCancel(batch.Context())
 	defer cancel()
 	defer context.AfterFunc(b.hard, cancel)()
@@ -102,7 +103,7 @@ func (b *batchHandler) run(batch *outbox.MessageBatch) {
 	if len(left) == 0 {
 		return
 	}
-	batch.Settle()
+	batch.Release()
 	b.apart(ctx, batch, left)
 }
 
@@ -134,7 +135,7 @@ func (b *batchHandler) abandon(t *try) {
 
 // together lets the messages pass what stands before the function, calls it for
 // those that come through, and answers those that are done.
-func (b *batchHandler) together(ctx context.Context, batch *outbox.MessageBatch, tries []*try) {
+func (b *batchHandler) together(ctx context.Context, batch *record.Batch, tries []*try) {
 	for _, t := range tries {
 		if forOthers(t.msg, b.group) {
 			t.d.Outcome = OutcomeSkipped
@@ -161,7 +162,7 @@ func (b *batchHandler) together(ctx context.Context, batch *outbox.MessageBatch,
 }
 
 // call gives part to the handler's function and notes in it what became of each.
-func (b *batchHandler) call(ctx context.Context, batch *outbox.MessageBatch, part []*try) {
+func (b *batchHandler) call(ctx context.Context, batch *record.Batch, part []*try) {
 	if len(part) == 0 {
 		return
 	}
@@ -181,7 +182,7 @@ func (b *batchHandler) call(ctx context.Context, batch *outbox.MessageBatch, par
 		defer t.msg.SetContext(outer)
 		t.d.Attempts = 1
 	}
-	err := guarded(func() error { return b.batch(outbox.NewMessageBatch(timed, batch.Topic, batch.Partition, msgs, nil)) })
+	err := guarded(func() error { return b.batch(record.NewBatch(timed, batch.Topic, batch.Partition, msgs, nil)) })
 	b.note(part, err, timed.Err() != nil || errors.Is(err, ErrUnfinished))
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // batchRouter runs fn on a feed of batches.
@@ -32,7 +32,7 @@ func batchRouter(t *testing.T, b *broker, done deliveries, fn consumer.BatchFunc
 func TestRouter_ReportsBadWiringOfBatchHandlers(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, consumer.Config{DeadLetters: &broker{}})
-	ok := func(*outbox.MessageBatch) error { return nil }
+	ok := func(*record.Batch) error { return nil }
 	r.HandleBatch("a", topic, nil, ok)
 	r.HandleBatch("b", topic, newBatchFeed(), nil)
 	r.HandleBatch("c", topic, newBatchFeed(), ok, consumer.WithParallel(-1))
@@ -51,10 +51,10 @@ func TestHandleBatch_GivesTheWholeBatchOnceAndAcknowledgesIt(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 3)
 	var got calls
-	f, stop := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, stop := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		for _, m := range append([]*message.Message{nil}, b.Messages...)[1:] {
-			if rec, ok := outbox.RecordFrom(m.Context()); !ok || rec.Topic != b.Topic || rec.Partition != b.Partition {
+			if rec, ok := record.From(m.Context()); !ok || rec.Topic != b.Topic || rec.Partition != b.Partition {
 				return errors.New("the message lost its record")
 			}
 		}
@@ -77,7 +77,7 @@ func TestHandleBatch_PoisonOfAFailedBatchCostsItselfOnly(t *testing.T) {
 	t.Parallel()
 	dead, done := &broker{}, make(deliveries, 5)
 	var got calls
-	f, _ := batchRouter(t, dead, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 		if slices.Contains(got.note(b), "k1:poison") {
 			return errDown
 		}
@@ -121,7 +121,7 @@ func TestHandleBatch_RepeatsOnlyWhatABatchErrorNames(t *testing.T) {
 	t.Parallel()
 	dead, done := &broker{}, make(deliveries, 6)
 	var got calls
-	f, _ := batchRouter(t, dead, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 		if len(got.note(b)) == 1 && b.Messages[0].UUID == "k1:poison" {
 			return errDown
 		}
@@ -156,7 +156,7 @@ func TestHandleBatch_LeavesAMessageUnfinishedWithItsFollowers(t *testing.T) {
 	var got calls
 	var batch *claimed
 	given := make(chan struct{})
-	f, _ := batchRouter(t, dead, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 		if got.note(b); len(b.Messages) > 1 {
 			return errDown
 		}
@@ -185,7 +185,7 @@ func TestHandleBatch_DoesNotOvertakeAMessageThatIsLeft(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 4)
 	var got calls
-	f, _ := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		if got.note(b); len(b.Messages) > 1 {
 			return errDown
 		}
@@ -205,7 +205,7 @@ func TestHandleBatch_ALostClaimIsNeitherSuccessNorFailure(t *testing.T) {
 	t.Parallel()
 	dead, done := &broker{}, make(deliveries, 2)
 	entered := make(chan struct{})
-	f, _ := batchRouter(t, dead, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 		close(entered)
 		<-b.Messages[1].Context().Done() // ends with the batch's
 		return fmt.Errorf("query: %w", b.Context().Err())
@@ -222,9 +222,9 @@ func TestHandleBatch_ALostClaimIsNeitherSuccessNorFailure(t *testing.T) {
 
 func TestHandleBatch_TimeoutAndPanicBreakTheBatchOnly(t *testing.T) {
 	t.Parallel()
-	for name, fail := range map[string]func(*outbox.MessageBatch) error{
-		"panic": func(*outbox.MessageBatch) error { panic("boom") },
-		"timeout": func(b *outbox.MessageBatch) error {
+	for name, fail := range map[string]func(*record.Batch) error{
+		"panic": func(*record.Batch) error { panic("boom") },
+		"timeout": func(b *record.Batch) error {
 			<-b.Context().Done()
 			return &consumer.BatchError{Failed: map[int]error{0: b.Context().Err(), 1: b.Context().Err(), 2: b.Context().Err()}}
 		},
@@ -233,7 +233,7 @@ func TestHandleBatch_TimeoutAndPanicBreakTheBatchOnly(t *testing.T) {
 			t.Parallel()
 			dead, done := &broker{}, make(deliveries, 3)
 			var got calls
-			f, _ := batchRouter(t, dead, done, func(b *outbox.MessageBatch) error {
+			f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 				if got.note(b); len(b.Messages) > 1 {
 					return fail(b)
 				}
@@ -259,7 +259,7 @@ func TestHandleBatch_FailuresAloneBecomeTheSameDeadLettersAsWithoutBatches(t *te
 		Panicked:  func(d consumer.Delivery, _ *consumer.PanicError) { panics.Store(d.MessageID, true) },
 	}})
 	f := newBatchFeed()
-	r.HandleBatch("views", topic, f, func(b *outbox.MessageBatch) error {
+	r.HandleBatch("views", topic, f, func(b *record.Batch) error {
 		if len(b.Messages) > 1 {
 			return errDown
 		}
@@ -291,14 +291,14 @@ func TestHandleBatch_SkipsWhatWasReplayedForAnotherGroup(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 2)
 	var got calls
-	f, _ := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
 	})
 	ctx := context.Background()
 	msgs := batchMessages(ctx, "k1:a", "k2:b")
 	msgs[0].Metadata.Set("dlt-target-group", "sender")
-	f.out <- outbox.NewMessageBatch(ctx, topic, 3, msgs, nil)
+	f.out <- record.NewBatch(ctx, topic, 3, msgs, nil)
 	told := done.outcomes(t, 2)
 	require.Equal(t, consumer.OutcomeSkipped, told["k1:a"].Outcome)
 	require.Equal(t, consumer.OutcomeDone, told["k2:b"].Outcome)
@@ -317,7 +317,7 @@ func TestHandleBatch_BoundsWhatItHandlesAlone(t *testing.T) {
 		at += by
 		most = max(most, at)
 	}
-	f, _ := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, _ := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		if len(b.Messages) > 1 {
 			return errDown
 		}
@@ -339,7 +339,7 @@ func TestHandleBatch_AStopWaitsForTheBatchAtWork(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 2)
 	entered, release := make(chan struct{}), make(chan struct{})
-	f, stop := batchRouter(t, &broker{}, done, func(b *outbox.MessageBatch) error {
+	f, stop := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		close(entered)
 		<-release
 		return b.Context().Err()
@@ -363,7 +363,7 @@ func TestHandleBatch_AStopEndsContextsWhenTimeIsUp(t *testing.T) {
 	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, DrainTimeout: 10 * time.Millisecond, Hooks: done.hooks()})
 	f := newBatchFeed()
 	entered := make(chan struct{})
-	r.HandleBatch("views", topic, f, func(b *outbox.MessageBatch) error {
+	r.HandleBatch("views", topic, f, func(b *record.Batch) error {
 		close(entered)
 		<-b.Context().Done()
 		return b.Context().Err()
@@ -380,7 +380,7 @@ func TestHandleBatch_ASubscriptionThatEndsByItselfIsAnError(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, consumer.Config{DeadLetters: &broker{}})
 	f := newBatchFeed()
-	r.HandleBatch("views", topic, f, func(*outbox.MessageBatch) error { return nil })
+	r.HandleBatch("views", topic, f, func(*record.Batch) error { return nil })
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(t.Context()) }()
 	<-r.Running()
@@ -394,7 +394,7 @@ func TestHandleBatch_RunsBesideHandlersOfSingleMessages(t *testing.T) {
 	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, Hooks: done.hooks()})
 	single, batches := newFeed(), newBatchFeed()
 	r.Handle("single", topic, single, succeed)
-	r.HandleBatch("batch", topic, batches, func(*outbox.MessageBatch) error { return nil })
+	r.HandleBatch("batch", topic, batches, func(*record.Batch) error { return nil })
 	stop := start(t, r)
 	single.give(newRecord(), "x")
 	batches.give("k1:a", "k2:b")
@@ -426,7 +426,7 @@ func TestTypedBatch_PassesFailuresOfValuesOn(t *testing.T) {
 		require.Len(t, orders, 2)
 		return &consumer.BatchError{Failed: map[int]error{1: errDown}}
 	})
-	err := fn(outbox.NewMessageBatch(t.Context(), topic, 3, batchMessages(t.Context(), `k1:{broken`, `k2:{"ID":"2"}`, `k3:{"ID":"3"}`), nil))
+	err := fn(record.NewBatch(t.Context(), topic, 3, batchMessages(t.Context(), `k1:{broken`, `k2:{"ID":"2"}`, `k3:{"ID":"3"}`), nil))
 	var failed *consumer.BatchError
 	require.ErrorAs(t, err, &failed)
 	require.Len(t, failed.Failed, 2)

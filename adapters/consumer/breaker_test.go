@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // pauser notes what it was told last of each partition.
@@ -334,7 +334,7 @@ func TestBreaker_IsPerPartition(t *testing.T) {
 	behindBreaker(t, consumer.BreakerConfig{InARow: 1}, func(t *testing.T, g *guarded) {
 		g.fail("held0", errDown)
 		g.give("held", 1)
-		other := &outbox.Record{Topic: topic, Partition: 4, Group: group}
+		other := &record.Record{Topic: topic, Partition: 4, Group: group}
 		g.feed.give(other, "other")
 		synctest.Wait()
 		require.True(t, g.pauser.is(3))

@@ -13,6 +13,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // DeadLetterSuffix is what follows the source topic in a dead-letter topic's name.
@@ -24,7 +25,7 @@ func DeadLetterTopic(topic string) string { return topic + DeadLetterSuffix }
 // DeadLetterConfig configures DeadLetter. Only Publisher is required.
 type DeadLetterConfig struct {
 	// Publisher takes the dead letters. It must return only once the broker has
-	// them, and should honour the outbox.Record in the message's context; without
+	// them, and should honour the record.Record in the message's context; without
 	// that, partition and repeated headers are lost. It must admit 64 KiB more
 	// than the source topic does: of a dead letter that is too large, the value
 	// is left out. It is never closed here.
@@ -132,7 +133,7 @@ func (c *DeadLetterConfig) bury(ctx context.Context, msg *message.Message, err e
 	}
 }
 
-func (c *DeadLetterConfig) failure(ctx context.Context, src *outbox.Record, err error) failure {
+func (c *DeadLetterConfig) failure(ctx context.Context, src *record.Record, err error) failure {
 	f := failure{attempts: 1, err: err, group: src.Group, at: time.Now()}
 	if f.group == "" {
 		f.group = c.Group
@@ -155,7 +156,7 @@ const reasonTooLarge = "message too large"
 // publishSmaller publishes the whole dead letter; if it is refused for good,
 // without the stack; if it is too large all the same, without its value, of which
 // it then says where it lies.
-func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *outbox.Record, f failure) error {
+func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *record.Record, f failure) error {
 	headers := letterHeaders(src, f, func(name string) { c.Hooks.badHeader(src.Topic, name) })
 	refused := c.publish(ctx, msg, src, appendExceptions(headers, f.err, true), msg.Payload)
 	if errors.Is(refused, outbox.ErrUnpublishable) {
@@ -169,23 +170,23 @@ func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Mess
 }
 
 // placeOf is where r lies, as "topic/partition/offset".
-func placeOf(r *outbox.Record) string {
+func placeOf(r *record.Record) string {
 	return fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset)
 }
 
-func (c *DeadLetterConfig) publish(ctx context.Context, msg *message.Message, src *outbox.Record, headers []outbox.Header, value []byte) error {
+func (c *DeadLetterConfig) publish(ctx context.Context, msg *message.Message, src *record.Record, headers []record.Header, value []byte) error {
 	topic := c.Topic(src.Topic)
-	rec := &outbox.Record{Topic: topic, Partition: src.Partition, Key: src.Key, Headers: headers}
+	rec := &record.Record{Topic: topic, Partition: src.Partition, Key: src.Key, Headers: headers}
 	if err := c.Publisher.Publish(topic, recordMessage(ctx, msg.UUID, rec, value)); err != nil {
 		return fmt.Errorf("publish dead letter to %s: %w", topic, err)
 	}
 	return nil
 }
 
-// recordMessage is a message that publishers who know outbox.Record send as rec,
+// recordMessage is a message that publishers who know record.Record send as rec,
 // and others as near to it as metadata allows.
-func recordMessage(ctx context.Context, uuid string, rec *outbox.Record, payload []byte) *message.Message {
-	m := message.NewMessageWithContext(outbox.WithRecord(ctx, rec), uuid, payload)
+func recordMessage(ctx context.Context, uuid string, rec *record.Record, payload []byte) *message.Message {
+	m := message.NewMessageWithContext(record.With(ctx, rec), uuid, payload)
 	for _, h := range rec.Headers {
 		m.Metadata.Set(h.Key, string(h.Value))
 	}
@@ -194,11 +195,11 @@ func recordMessage(ctx context.Context, uuid string, rec *outbox.Record, payload
 }
 
 // sourceRecord is the record that msg came from, or what metadata tell of it.
-func sourceRecord(ctx context.Context, msg *message.Message) *outbox.Record {
-	if r, ok := outbox.RecordFrom(ctx); ok {
+func sourceRecord(ctx context.Context, msg *message.Message) *record.Record {
+	if r, ok := record.From(ctx); ok {
 		return r
 	}
-	r := &outbox.Record{Topic: cmp.Or(message.SubscribeTopicFromCtx(ctx), deliveryFrom(ctx).Topic), Partition: outbox.PartitionByKey, Offset: -1}
+	r := &record.Record{Topic: cmp.Or(message.SubscribeTopicFromCtx(ctx), deliveryFrom(ctx).Topic), Partition: record.PartitionByKey, Offset: -1}
 	for name, value := range msg.Metadata {
 		if name == outbox.MetadataKey {
 			r.Key = []byte(value)
@@ -206,6 +207,6 @@ func sourceRecord(ctx context.Context, msg *message.Message) *outbox.Record {
 		}
 		r.Headers = append(r.Headers, text(name, value))
 	}
-	slices.SortFunc(r.Headers, func(a, b outbox.Header) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(r.Headers, func(a, b record.Header) int { return strings.Compare(a.Key, b.Key) })
 	return r
 }

@@ -17,10 +17,11 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // bury runs one message with rec through DeadLetter and a handler that fails.
-func bury(t *testing.T, b *broker, rec *outbox.Record, err error) sent {
+func bury(t *testing.T, b *broker, rec *record.Record, err error) sent {
 	t.Helper()
 	dead, cerr := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b, Tracer: tracer{}})
 	require.NoError(t, cerr)
@@ -41,7 +42,7 @@ func (tracer) Traceparent(context.Context) string                     { return n
 
 func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 	t.Parallel()
-	own := []outbox.Header{
+	own := []record.Header{
 		header("event-id", "e-1"),
 		header("twice", "first"),
 		header("binary", "\x00\xff\xfe"),
@@ -62,7 +63,7 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 	failedAt, err := time.Parse(time.RFC3339, got.header("dlt-failed-at"))
 	require.NoError(t, err)
 	require.WithinRange(t, failedAt, before.Add(-time.Second), time.Now())
-	require.Equal(t, []outbox.Header{
+	require.Equal(t, []record.Header{
 		header("kafka_dlt-original-topic", topic),
 		header("kafka_dlt-original-partition", "\x00\x00\x00\x03"),
 		header("kafka_dlt-original-offset", "\x00\x00\x00\x00\x00\x00\x00\x2a"),
@@ -214,11 +215,11 @@ func TestDeadLetter_LeavesOutAValueThatIsTooLarge(t *testing.T) {
 	require.Nil(t, got.Value)
 	require.Equal(t, "9", got.header("dlt-value-omitted"))
 	require.Equal(t, "1", got.header("own"))
-	l, bad := consumer.ReadLetter(&outbox.Record{Headers: got.Headers}, nil)
+	l, bad := consumer.ReadLetter(&record.Record{Headers: got.Headers}, nil)
 	require.Empty(t, bad)
 	require.True(t, l.ValueOmitted)
 	require.Equal(t, 9, l.ValueSize)
-	require.Equal(t, &outbox.Record{Topic: topic, Partition: 3, Offset: 42}, l.FailedRecord)
+	require.Equal(t, &record.Record{Topic: topic, Partition: 3, Offset: 42}, l.FailedRecord)
 	require.Equal(t, int64(42), l.OriginalOffset)
 }
 
@@ -265,8 +266,8 @@ func TestDeadLetter_IsNotWrittenForAnEndedContext(t *testing.T) {
 func TestDeadLetter_OfSeveralOriginsKeepsTheFirst(t *testing.T) {
 	t.Parallel()
 	// Spring Kafka appends a new set for each failure.
-	set := func(topic, offset string) []outbox.Header {
-		return []outbox.Header{
+	set := func(topic, offset string) []record.Header {
+		return []record.Header{
 			header("kafka_dlt-original-topic", topic), header("kafka_dlt-original-partition", "\x00\x00\x00\x01"),
 			header("kafka_dlt-original-offset", "\x00\x00\x00\x00\x00\x00\x00"+offset),
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Headers of a dead letter that Spring Kafka defines. Partition is 4 bytes, and
@@ -75,22 +75,22 @@ func isReplayHeader(name string) bool {
 	return name == HeaderReplayCount || name == HeaderTargetGroup
 }
 
-func text(name, value string) outbox.Header {
-	return outbox.Header{Key: name, Value: []byte(value)}
+func text(name, value string) record.Header {
+	return record.Header{Key: name, Value: []byte(value)}
 }
 
-func int32BE(name string, v int32) outbox.Header {
-	return outbox.Header{Key: name, Value: binary.BigEndian.AppendUint32(nil, uint32(v))}
+func int32BE(name string, v int32) record.Header {
+	return record.Header{Key: name, Value: binary.BigEndian.AppendUint32(nil, uint32(v))}
 }
 
-func int64BE(name string, v int64) outbox.Header {
-	return outbox.Header{Key: name, Value: binary.BigEndian.AppendUint64(nil, uint64(v))}
+func int64BE(name string, v int64) record.Header {
+	return record.Header{Key: name, Value: binary.BigEndian.AppendUint64(nil, uint64(v))}
 }
 
 // first returns the value of the first header called name; Spring appends, so
 // the first is the oldest.
-func first(hs []outbox.Header, name string) ([]byte, bool) {
-	i := slices.IndexFunc(hs, func(h outbox.Header) bool { return h.Key == name })
+func first(hs []record.Header, name string) ([]byte, bool) {
+	i := slices.IndexFunc(hs, func(h record.Header) bool { return h.Key == name })
 	if i < 0 {
 		return nil, false
 	}
@@ -98,7 +98,7 @@ func first(hs []outbox.Header, name string) ([]byte, bool) {
 }
 
 // last returns the value of the last header called name.
-func last(hs []outbox.Header, name string) ([]byte, bool) {
+func last(hs []record.Header, name string) ([]byte, bool) {
 	for _, h := range slices.Backward(hs) {
 		if h.Key == name {
 			return h.Value, true
@@ -107,7 +107,7 @@ func last(hs []outbox.Header, name string) ([]byte, bool) {
 	return nil, false
 }
 
-func lastText(hs []outbox.Header, name string) string {
+func lastText(hs []record.Header, name string) string {
 	v, _ := last(hs, name)
 	return string(v)
 }
@@ -124,7 +124,7 @@ type origin struct {
 // readOrigin reads the kafka_dlt-original-* headers. It returns the names of the
 // headers that are there but not valid, and whether topic, partition and offset
 // are all there and valid.
-func readOrigin(hs []outbox.Header) (o origin, bad []string, ok bool) {
+func readOrigin(hs []record.Header) (o origin, bad []string, ok bool) {
 	topic, hasTopic := first(hs, HeaderOriginalTopic)
 	partition, hasPartition := readInt(hs, HeaderOriginalPartition, 4, &bad)
 	offset, hasOffset := readInt(hs, HeaderOriginalOffset, 8, &bad)
@@ -140,7 +140,7 @@ func readOrigin(hs []outbox.Header) (o origin, bad []string, ok bool) {
 }
 
 // readInt reads a big-endian integer of size bytes that must not be negative.
-func readInt(hs []outbox.Header, name string, size int, bad *[]string) (int64, bool) {
+func readInt(hs []record.Header, name string, size int, bad *[]string) (int64, bool) {
 	v, ok := first(hs, name)
 	if !ok {
 		return 0, false
@@ -161,7 +161,7 @@ func readInt(hs []outbox.Header, name string, size int, bad *[]string) (int64, b
 
 // readCount reads a decimal header; absent counts as 0, and false means that the
 // value is not a number.
-func readCount(hs []outbox.Header, name string) (int, bool) {
+func readCount(hs []record.Header, name string) (int, bool) {
 	v, ok := last(hs, name)
 	if !ok {
 		return 0, true

@@ -8,6 +8,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Hooks are called synchronously, from many goroutines; any of them may be nil.
@@ -43,7 +44,7 @@ type Delivery struct {
 	Handler     string
 	Topic       string
 	Group       string
-	Partition   int32 // outbox.PartitionByKey if the subscriber told none
+	Partition   int32 // record.PartitionByKey if the subscriber told none
 	Offset      int64 // -1 if the subscriber told none
 	MessageID   string
 	Traceparent string // of the message, as its writer gave it
@@ -80,9 +81,9 @@ func deliveryFrom(ctx context.Context) *delivery {
 }
 
 func describe(handler, topic string, msg *message.Message) Delivery {
-	d := Delivery{Handler: handler, Topic: topic, Partition: outbox.PartitionByKey, Offset: -1, MessageID: msg.UUID}
+	d := Delivery{Handler: handler, Topic: topic, Partition: record.PartitionByKey, Offset: -1, MessageID: msg.UUID}
 	d.Traceparent = msg.Metadata.Get(outbox.HeaderTraceparent)
-	if r, ok := outbox.RecordFrom(msg.Context()); ok {
+	if r, ok := record.From(msg.Context()); ok {
 		d.Topic, d.Group, d.Partition, d.Offset = r.Topic, r.Group, r.Partition, r.Offset
 	}
 	return d

@@ -16,7 +16,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/telemetry"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -83,7 +83,7 @@ type handled struct {
 }
 
 func (h *handled) note(m *message.Message) {
-	rec, _ := outbox.RecordFrom(m.Context())
+	rec, _ := record.From(m.Context())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.byKey == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -30,11 +30,11 @@ type sent struct {
 	Topic     string
 	Partition int32
 	Key       []byte
-	Headers   []outbox.Header
+	Headers   []record.Header
 	Value     []byte
 }
 
-// broker is a publisher that honours outbox.Record as package kafka's does. The
+// broker is a publisher that honours record.Record as package kafka's does. The
 // errors in refuse answer the next publishes.
 type broker struct {
 	mu      sync.Mutex
@@ -58,7 +58,7 @@ func (b *broker) Publish(topic string, msgs ...*message.Message) error {
 		if err := m.Context().Err(); err != nil {
 			return err
 		}
-		r, ok := outbox.RecordFrom(m.Context())
+		r, ok := record.From(m.Context())
 		if !ok {
 			return errors.New("no record in the context")
 		}
@@ -129,29 +129,29 @@ func (f *feed) Close() error {
 
 // give hands over the message of rec, as a Kafka subscriber would: a stop does
 // not end its context.
-func (f *feed) give(rec *outbox.Record, payload string) *message.Message {
+func (f *feed) give(rec *record.Record, payload string) *message.Message {
 	m := newMessage(context.WithoutCancel(f.ctx), rec, payload)
 	f.out <- m
 	return m
 }
 
-func newMessage(ctx context.Context, rec *outbox.Record, payload string) *message.Message {
-	m := message.NewMessageWithContext(outbox.WithRecord(ctx, rec), "id-1", []byte(payload))
+func newMessage(ctx context.Context, rec *record.Record, payload string) *message.Message {
+	m := message.NewMessageWithContext(record.With(ctx, rec), "id-1", []byte(payload))
 	for _, h := range rec.Headers {
 		m.Metadata.Set(h.Key, string(h.Value))
 	}
 	return m
 }
 
-func newRecord(headers ...outbox.Header) *outbox.Record {
-	return &outbox.Record{
+func newRecord(headers ...record.Header) *record.Record {
+	return &record.Record{
 		Topic: topic, Partition: 3, Offset: 42, Group: group, Key: []byte("recipient-1"),
 		Timestamp: time.UnixMilli(1_700_000_000_123), Headers: headers,
 	}
 }
 
-func header(name, value string) outbox.Header {
-	return outbox.Header{Key: name, Value: []byte(value)}
+func header(name, value string) record.Header {
+	return record.Header{Key: name, Value: []byte(value)}
 }
 
 // start runs the router and returns a function that stops it and its result.

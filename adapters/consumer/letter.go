@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Limits of what a dead letter adds to a record, in bytes.
@@ -36,7 +37,7 @@ type failure struct {
 // those of the message as they are, then Spring's and ours. A message that failed
 // before keeps its first origin and shows its last failure, so headers never
 // accumulate.
-func letterHeaders(src *outbox.Record, f failure, bad func(name string)) []outbox.Header {
+func letterHeaders(src *record.Record, f failure, bad func(name string)) []record.Header {
 	_, invalid, known := readOrigin(src.Headers)
 	replays, ok := readCount(src.Headers, HeaderReplayCount)
 	if !ok {
@@ -68,8 +69,8 @@ func letterHeaders(src *outbox.Record, f failure, bad func(name string)) []outbo
 
 // ownHeaders are the headers that a dead letter takes over, in their order. Of
 // each original-* header only the first stays, and none if they are incomplete.
-func ownHeaders(src []outbox.Header, knownOrigin bool) []outbox.Header {
-	hs := make([]outbox.Header, 0, len(src)+16)
+func ownHeaders(src []record.Header, knownOrigin bool) []record.Header {
+	hs := make([]record.Header, 0, len(src)+16)
 	for _, h := range src {
 		if isFailureHeader(h.Key) || isReplayHeader(h.Key) {
 			continue
@@ -84,8 +85,8 @@ func ownHeaders(src []outbox.Header, knownOrigin bool) []outbox.Header {
 	return hs
 }
 
-func originHeaders(src *outbox.Record, group string) []outbox.Header {
-	hs := []outbox.Header{text(HeaderOriginalTopic, src.Topic)}
+func originHeaders(src *record.Record, group string) []record.Header {
+	hs := []record.Header{text(HeaderOriginalTopic, src.Topic)}
 	if src.Partition >= 0 && src.Offset >= 0 {
 		hs = append(hs, int32BE(HeaderOriginalPartition, src.Partition), int64BE(HeaderOriginalOffset, src.Offset))
 	}
@@ -98,9 +99,9 @@ func originHeaders(src *outbox.Record, group string) []outbox.Header {
 // appendExceptions adds the failure itself, cut so that all headers together stay
 // within maxHeaders if the message's own leave room: the stack gives way first,
 // then the reason, then the cause.
-func appendExceptions(hs []outbox.Header, err error, withStack bool) []outbox.Header {
+func appendExceptions(hs []record.Header, err error, withStack bool) []record.Header {
 	err = bare(err)
-	exceptions := []outbox.Header{
+	exceptions := []record.Header{
 		text(HeaderExceptionType, clip(typeName(err), maxName)),
 		text(HeaderExceptionCauseType, clip(typeName(rootCause(err)), maxName)),
 		text(HeaderExceptionMessage, clip(sanitise(err.Error(), false), maxReason)),
@@ -121,7 +122,7 @@ func appendExceptions(hs []outbox.Header, err error, withStack bool) []outbox.He
 	return append(slices.Clip(hs), exceptions...)
 }
 
-func headerBytes(hs []outbox.Header) (n int) {
+func headerBytes(hs []record.Header) (n int) {
 	for _, h := range hs {
 		n += len(h.Key) + len(h.Value)
 	}

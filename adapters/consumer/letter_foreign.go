@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Prefixes of the headers by which Kafka's share groups and Kafka Connect describe
@@ -45,7 +45,7 @@ func (l *Letter) readForeign(bad *[]string) {
 
 // decimal reads a number that must not be negative, -1 if it is not there or not
 // valid.
-func decimal(hs []outbox.Header, name string, bad *[]string) int64 {
+func decimal(hs []record.Header, name string, bad *[]string) int64 {
 	v, ok := last(hs, name)
 	if !ok {
 		return -1

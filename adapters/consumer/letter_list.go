@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // List calls fn for every letter that cfg.Filter chooses, by partition and
@@ -27,7 +27,7 @@ func List(ctx context.Context, cfg ReplayConfig, fn func(Letter) error) error {
 		if slices.Equal(cfg.Filter.States, []State{StateOpen}) {
 			from = max(from, s.from)
 		}
-		err := cfg.Reader.Read(ctx, cfg.Topic, s.partition, from, s.end, func(rec *outbox.Record, value []byte) error {
+		err := cfg.Reader.Read(ctx, cfg.Topic, s.partition, from, s.end, func(rec *record.Record, value []byte) error {
 			l, _ := ReadLetter(rec, value)
 			if err := known.state(ctx, &l); err != nil {
 				return err

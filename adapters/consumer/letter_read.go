@@ -5,18 +5,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Letter is a dead letter as it lies on its topic, written by this package, by
 // Spring Kafka, by a share group of Kafka or by Kafka Connect.
 type Letter struct {
 	// Record is the record itself, Value its value; nil is a tombstone.
-	Record *outbox.Record
+	Record *record.Record
 	Value  []byte
 
 	// Where the message was first consumed. An unknown partition is
-	// outbox.PartitionByKey, an unknown offset -1.
+	// record.PartitionByKey, an unknown offset -1.
 	OriginalTopic     string
 	OriginalPartition int32
 	OriginalOffset    int64
@@ -32,7 +32,7 @@ type Letter struct {
 
 	// FailedRecord is the record that failed last, the original one or a replay
 	// of it: topic, partition and offset alone. Nil if no header tells.
-	FailedRecord *outbox.Record
+	FailedRecord *record.Record
 	// ValueOmitted reports that the value was too large for the dead-letter
 	// topic. It had ValueSize bytes, and FailedRecord has it, unless retention
 	// has removed that.
@@ -47,10 +47,10 @@ type Letter struct {
 
 // ReadLetter reads the headers of a dead letter. Names of headers whose values
 // are not valid for their type come back as bad; such values are ignored.
-func ReadLetter(rec *outbox.Record, value []byte) (l Letter, bad []string) {
+func ReadLetter(rec *record.Record, value []byte) (l Letter, bad []string) {
 	o, bad, known := readOrigin(rec.Headers)
 	if !known {
-		o.partition, o.offset = outbox.PartitionByKey, -1
+		o.partition, o.offset = record.PartitionByKey, -1
 	}
 	l = Letter{
 		Record: rec, Value: value,
@@ -90,7 +90,7 @@ func ReadLetter(rec *outbox.Record, value []byte) (l Letter, bad []string) {
 }
 
 // readPlace reads "topic/partition/offset", nil if it is none.
-func readPlace(place string) *outbox.Record {
+func readPlace(place string) *record.Record {
 	parts := strings.Split(place, "/")
 	if len(parts) != 3 || !topicName.MatchString(parts[0]) {
 		return nil
@@ -100,5 +100,5 @@ func readPlace(place string) *outbox.Record {
 	if err != nil || err2 != nil || partition < 0 || offset < 0 {
 		return nil
 	}
-	return &outbox.Record{Topic: parts[0], Partition: int32(partition), Offset: offset}
+	return &record.Record{Topic: parts[0], Partition: int32(partition), Offset: offset}
 }

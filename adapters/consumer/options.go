@@ -26,7 +26,7 @@ func WithClassifier(classify func(error) Verdict) Option {
 func WithDeadLetterTopic(topic string) Option { return func(h *handler) { h.deadLetters = topic } }
 
 // WithGroup names the consumer group for subscribers that do not tell it in the
-// outbox.Record of a message. Default the handler's name.
+// record.Record of a message. Default the handler's name.
 func WithGroup(group string) Option { return func(h *handler) { h.group = group } }
 
 // WithParallel bounds how many messages of broken batches a batch handler is

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // pass walks letters in order through note, as an act does, up to end.
@@ -17,7 +17,7 @@ func pass(p *progress, from, end int64, letters []int64, settles func(int64) boo
 		if offset < from || offset >= end {
 			continue
 		}
-		it := &item{letter: Letter{Record: &outbox.Record{Offset: offset}}, after: tail}
+		it := &item{letter: Letter{Record: &record.Record{Offset: offset}}, after: tail}
 		settled = settles(offset)
 		note(p, it, settled)
 		tail = offset + 1

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // book is a consumer.Book in memory.
@@ -304,7 +304,7 @@ func TestSummarize_CountsByStateAndReason(t *testing.T) {
 
 func TestReplay_TakesOffWhatWouldMakeSpringKafkaGiveUpAtOnce(t *testing.T) {
 	t.Parallel()
-	rec := &outbox.Record{Topic: "orders-dlt", Headers: []outbox.Header{
+	rec := &record.Record{Topic: "orders-dlt", Headers: []record.Header{
 		header("kafka_dlt-original-topic", "orders"), header("kafka_dlt-original-consumer-group", "java"),
 		header("retry_topic-attempts", "\x00\x00\x00\x03"), header("retry_topic-original-timestamp", "x"),
 		header("springDeserializerExceptionValue", "x"), header("kafka_dlt-key-exception-message", "x"), header("own", "1"),

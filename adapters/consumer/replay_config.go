@@ -10,7 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // DeadLetterReader reads dead-letter topics and remembers what was dealt with;
@@ -22,7 +22,7 @@ type DeadLetterReader interface {
 	// Read calls fn, in order, for every record of the partition with an offset
 	// from from up to, but not including, to. It returns nil once it is certain
 	// that there are no more, and stops with fn's error. fn may call Read.
-	Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(rec *outbox.Record, value []byte) error) error
+	Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(rec *record.Record, value []byte) error) error
 	// Progress returns the committed offsets of group, and their metadata, for
 	// the partitions of topic that have one.
 	Progress(ctx context.Context, topic, group string) (offsets map[int32]int64, metadata map[int32]string, err error)
@@ -38,7 +38,7 @@ type ReplayConfig struct {
 	Reader DeadLetterReader
 	// Publisher sends the letters back. Publish must keep the order of its
 	// messages, return only once the broker has them, and honour the
-	// outbox.Record in their contexts. It is not closed.
+	// record.Record in their contexts. It is not closed.
 	Publisher message.Publisher
 	// Source is the topic that letters go back to. Default Topic without
 	// DeadLetterSuffix, or without "-dlt" or ".DLT" as Spring Kafka names it.

@@ -20,7 +20,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/audit"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -54,7 +54,7 @@ func newLedgered(t *testing.T, partitions int) *ledgered {
 		if l.down.Load() {
 			return l.cause
 		}
-		rec, _ := outbox.RecordFrom(m.Context())
+		rec, _ := record.From(m.Context())
 		_, err := tx.ExecContext(ctx, `INSERT INTO effect (key, value) VALUES ($1, $2)`, string(rec.Key), string(m.Payload))
 		return err
 	}), consumer.WithGroup(l.group))
@@ -210,8 +210,8 @@ func TestDeadLetter_OfARecordTooLargeForItsTopicIsReplayedWhole(t *testing.T) {
 	l.cause = errors.New(strings.Repeat("a long story ", 100))
 	big, small := strings.Repeat("x", 999_000), "small" // with the reason of the failure it is over the publisher's 1,000,000
 	for _, v := range []string{big, small} {
-		rec := &outbox.Record{Partition: outbox.PartitionByKey, Key: []byte("k")}
-		require.NoError(t, l.pub.Publish(l.topic, message.NewMessageWithContext(outbox.WithRecord(t.Context(), rec), "id", []byte(v))))
+		rec := &record.Record{Partition: record.PartitionByKey, Key: []byte("k")}
+		require.NoError(t, l.pub.Publish(l.topic, message.NewMessageWithContext(record.With(t.Context(), rec), "id", []byte(v))))
 	}
 	require.Eventually(t, func() bool { return l.dead.Load() == 2 }, liveness, 10*time.Millisecond)
 	letters := harness.ReadTopic(t, l.config.Brokers, l.dlt)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Headers that Spring Kafka counts its own retries and failed decodings by. A
@@ -29,8 +30,8 @@ func travels(name string) bool {
 // message is the record to send back for a letter. Its context is set when it is
 // sent.
 func (r *replay) message(l *Letter, target string) *message.Message {
-	rec := &outbox.Record{Topic: target, Partition: l.OriginalPartition, Key: l.Record.Key}
-	rec.Headers = make([]outbox.Header, 0, len(l.Record.Headers)+3)
+	rec := &record.Record{Topic: target, Partition: l.OriginalPartition, Key: l.Record.Key}
+	rec.Headers = make([]record.Header, 0, len(l.Record.Headers)+3)
 	for _, h := range l.Record.Headers {
 		if travels(h.Key) {
 			rec.Headers = append(rec.Headers, h)
@@ -52,8 +53,8 @@ func (r *replay) parked(l *Letter, note string) (topic string, msg *message.Mess
 		source = r.cfg.Source
 	}
 	topic = r.cfg.Parking(source)
-	rec := &outbox.Record{Topic: topic, Partition: l.Record.Partition, Key: l.Record.Key}
-	rec.Headers = slices.DeleteFunc(slices.Clone(l.Record.Headers), func(h outbox.Header) bool { return strings.HasPrefix(h.Key, parkedPrefix) })
+	rec := &record.Record{Topic: topic, Partition: l.Record.Partition, Key: l.Record.Key}
+	rec.Headers = slices.DeleteFunc(slices.Clone(l.Record.Headers), func(h record.Header) bool { return strings.HasPrefix(h.Key, parkedPrefix) })
 	rec.Headers = append(rec.Headers,
 		text(HeaderParkedAt, time.Now().UTC().Format(time.RFC3339Nano)),
 		text(HeaderParkedBy, r.cfg.Actor),

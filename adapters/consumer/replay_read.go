@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // fate is what an act does with one letter.
@@ -64,7 +65,7 @@ func (r *replay) read(ctx context.Context, s *scan, out chan<- *step) error {
 	}
 	known := &ledger{book: r.cfg.Book, topic: r.cfg.Topic, partition: s.partition, done: s.progress.clone()}
 	pos, size := s.from, r.batchSize()
-	err := r.cfg.Reader.Read(ctx, r.cfg.Topic, s.partition, s.from, s.end, func(rec *outbox.Record, value []byte) error {
+	err := r.cfg.Reader.Read(ctx, r.cfg.Topic, s.partition, s.from, s.end, func(rec *record.Record, value []byte) error {
 		l, _ := ReadLetter(rec, value)
 		if err := known.state(ctx, &l); err != nil {
 			return err
@@ -162,7 +163,7 @@ func (r *replay) fetchValue(ctx context.Context, l *Letter) (found bool, err err
 	if err != nil || at.Offset < first[at.Partition] || at.Offset >= end[at.Partition] {
 		return false, err
 	}
-	err = r.cfg.Reader.Read(ctx, at.Topic, at.Partition, at.Offset, at.Offset+1, func(rec *outbox.Record, value []byte) error {
+	err = r.cfg.Reader.Read(ctx, at.Topic, at.Partition, at.Offset, at.Offset+1, func(rec *record.Record, value []byte) error {
 		if rec.Offset == at.Offset && len(value) == l.ValueSize && bytes.Equal(rec.Key, l.Record.Key) &&
 			lastText(rec.Headers, outbox.HeaderEventID) == lastText(l.Record.Headers, outbox.HeaderEventID) {
 			l.Value = bytes.Clone(value)

@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // sendAll does what is due of each step and hands the step on, whatever came of
@@ -192,8 +193,8 @@ func (r *replay) parkCapped(ctx context.Context, items []*item) error {
 func (r *replay) publish(ctx context.Context, items []*item) error {
 	batch := make([]*message.Message, len(items))
 	for i, it := range items {
-		rec, _ := outbox.RecordFrom(it.msg.Context())
-		it.msg.SetContext(outbox.WithRecord(ctx, rec))
+		rec, _ := record.From(it.msg.Context())
+		it.msg.SetContext(record.With(ctx, rec))
 		batch[i] = it.msg
 	}
 	return r.cfg.Publisher.Publish(items[0].to, batch...)

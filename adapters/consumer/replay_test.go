@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // shelf is a dead-letter topic in memory.
@@ -28,7 +29,7 @@ type shelf struct {
 }
 
 type letter struct {
-	rec   *outbox.Record
+	rec   *record.Record
 	value []byte
 }
 
@@ -40,7 +41,7 @@ func (s *shelf) Bounds(context.Context, string) (first, end map[int32]int64, err
 	return first, end, nil
 }
 
-func (s *shelf) Read(_ context.Context, _ string, p int32, from, to int64, fn func(*outbox.Record, []byte) error) error {
+func (s *shelf) Read(_ context.Context, _ string, p int32, from, to int64, fn func(*record.Record, []byte) error) error {
 	for _, l := range s.letters[p] {
 		if l.rec.Offset >= from && l.rec.Offset < to {
 			if err := fn(l.rec, l.value); err != nil {
@@ -79,7 +80,7 @@ func newShelf(t *testing.T, n int, disposition func(i int) error) *shelf {
 			rec.Partition, rec.Offset, rec.Key = p, int64(1000+i), fmt.Appendf(nil, "k-%d", i%3)
 			dead := bury(t, &broker{}, rec, disposition(i))
 			s.letters[p] = append(s.letters[p], letter{
-				rec:   &outbox.Record{Topic: dlt, Partition: p, Offset: int64(10 + i), Key: dead.Key, Headers: dead.Headers},
+				rec:   &record.Record{Topic: dlt, Partition: p, Offset: int64(10 + i), Key: dead.Key, Headers: dead.Headers},
 				value: fmt.Appendf(nil, "value %d %d", p, i),
 			})
 		}
@@ -116,8 +117,8 @@ func TestReplay_SendsTheOriginalBytesToTheFailedGroup(t *testing.T) {
 		require.Equal(t, p, r.Partition)
 		require.Equal(t, fmt.Sprintf("k-%d", i%3), string(r.Key))
 		require.Equal(t, fmt.Sprintf("value %d %d", p, i), string(r.Value))
-		require.Equal(t, []outbox.Header{header("event-id", fmt.Sprintf("e-%d-%d", p, i)), header("own", "\x00\xff"), header("own", "2")}, r.Headers[:3])
-		require.Equal(t, []outbox.Header{header("dlt-replay-count", "1"), header("dlt-replay-id", "replay-1"), header("dlt-target-group", group)},
+		require.Equal(t, []record.Header{header("event-id", fmt.Sprintf("e-%d-%d", p, i)), header("own", "\x00\xff"), header("own", "2")}, r.Headers[:3])
+		require.Equal(t, []record.Header{header("dlt-replay-count", "1"), header("dlt-replay-id", "replay-1"), header("dlt-target-group", group)},
 			r.Headers[len(r.Headers)-3:])
 		require.Equal(t, 1, r.count("kafka_dlt-original-offset"))
 		for _, h := range r.Headers {
@@ -191,7 +192,7 @@ func TestReplay_ResumesAfterACrash(t *testing.T) {
 // with replaces a header of letter i of partition 0.
 func (s *shelf) with(i int, name, value string) {
 	rec := s.letters[0][i].rec
-	rec.Headers = append(slices.DeleteFunc(rec.Headers, func(h outbox.Header) bool { return h.Key == name }), header(name, value))
+	rec.Headers = append(slices.DeleteFunc(rec.Headers, func(h record.Header) bool { return h.Key == name }), header(name, value))
 }
 
 // refuser is a broker that does not take the records of one event.
@@ -314,7 +315,7 @@ func TestReplay_CanTargetAllGroups(t *testing.T) {
 
 func TestReplay_ReadsWhatSpringKafkaWrote(t *testing.T) {
 	t.Parallel()
-	spring := []outbox.Header{
+	spring := []record.Header{
 		header("kafka_dlt-exception-fqcn", "org.springframework.kafka.listener.ListenerExecutionFailedException"),
 		header("kafka_dlt-exception-message", "Listener failed"),
 		header("kafka_dlt-original-topic", topic),
@@ -322,7 +323,7 @@ func TestReplay_ReadsWhatSpringKafkaWrote(t *testing.T) {
 		header("kafka_dlt-original-offset", "\x00\x00\x00\x00\x00\x00\x00\x07"),
 		header("kafka_dlt-original-consumer-group", "java"),
 	}
-	rec := &outbox.Record{Topic: dlt, Partition: 0, Offset: 0, Headers: spring, Timestamp: time.UnixMilli(5)}
+	rec := &record.Record{Topic: dlt, Partition: 0, Offset: 0, Headers: spring, Timestamp: time.UnixMilli(5)}
 	s, b := &shelf{letters: map[int32][]letter{0: {{rec: rec}}}}, &broker{}
 	l, bad := consumer.ReadLetter(rec, nil)
 	require.Empty(t, bad)
@@ -396,7 +397,7 @@ func TestFilter_ChoosesByEachField(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	l := consumer.Letter{
-		Record: &outbox.Record{Partition: 2, Offset: 50, Key: []byte("k")},
+		Record: &record.Record{Partition: 2, Offset: 50, Key: []byte("k")},
 		Group:  "views", Disposition: consumer.DispositionFatal, FailedAt: at, ErrorType: "*pq.Error", Error: "no such row 17",
 	}
 	for name, c := range map[string]struct {

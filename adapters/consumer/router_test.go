@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 func newRouter(t *testing.T, cfg consumer.Config) *consumer.Router {
@@ -361,9 +362,9 @@ func TestRouter_WorksOnAnySubscriber(t *testing.T) {
 		<-m.Acked()
 		got := b.all()[0]
 		require.Equal(t, dlt, got.Topic)
-		require.Equal(t, outbox.PartitionByKey, got.Partition)
+		require.Equal(t, record.PartitionByKey, got.Partition)
 		require.Equal(t, []byte("k"), got.Key)
-		require.Equal(t, []outbox.Header{header("a", "1"), header("b", "2")}, got.Headers[:2])
+		require.Equal(t, []record.Header{header("a", "1"), header("b", "2")}, got.Headers[:2])
 		require.Equal(t, "named", got.header("dlt-target-group"))
 		require.Zero(t, got.count("kafka_dlt-original-offset"))
 		require.NoError(t, stop())

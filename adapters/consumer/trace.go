@@ -6,6 +6,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Tracer continues the trace of a record; package telemetry has one.
@@ -66,7 +67,7 @@ func TargetGroup(group string) message.HandlerMiddleware {
 
 // forOthers reports that msg was replayed for another group than its receiver's.
 func forOthers(msg *message.Message, group string) bool {
-	if r, ok := outbox.RecordFrom(msg.Context()); ok && r.Group != "" {
+	if r, ok := record.From(msg.Context()); ok && r.Group != "" {
 		group = r.Group
 	}
 	target := msg.Metadata.Get(HeaderTargetGroup)

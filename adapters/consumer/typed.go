@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Typed makes a handler of a decoder and a function of the decoded value, so that
@@ -44,7 +45,7 @@ func TypedBatch[T any](decode func(*message.Message) (T, error), handle func(con
 	if decode == nil || handle == nil {
 		return nil // Router.HandleBatch reports it
 	}
-	return func(b *outbox.MessageBatch) error {
+	return func(b *record.Batch) error {
 		values := make([]T, 0, len(b.Messages))
 		places := make([]int, 0, len(b.Messages)) // of the values in the batch
 		failed := map[int]error{}
@@ -95,7 +96,7 @@ func handleSome[T any](ctx context.Context, values []T, places []int, handle fun
 
 // Key returns the key within which msg is in order, if it has one.
 func Key(msg *message.Message) (string, bool) {
-	if r, ok := outbox.RecordFrom(msg.Context()); ok {
+	if r, ok := record.From(msg.Context()); ok {
 		return string(r.Key), r.Key != nil
 	}
 	key, ok := msg.Metadata[outbox.MetadataKey]

@@ -7,6 +7,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // slot is one message on its way. Sarama carries it as the message's Metadata.
@@ -63,7 +64,7 @@ func (p *Publisher) encode(ctx context.Context, entries []outbox.Entry, ack func
 			continue
 		}
 		s := &b.slots[n]
-		*s = slot{batch: b, index: i, place: outbox.PartitionByKey, limit: info.limit}
+		*s = slot{batch: b, index: i, place: record.PartitionByKey, limit: info.limit}
 		a.entry(&s.wire, e)
 		if err := info.verdict(s.size()); err != nil {
 			if refused == nil {

@@ -21,7 +21,7 @@ const unreadAfter = time.Second
 // rebalance. Fetching is held back by pausing the partition instead.
 type claim struct {
 	sub       *subscription
-	number    int64 // among all claims of the process, see outbox.Record
+	number    int64 // among all claims of the process, see record.Record
 	session   sarama.ConsumerGroupSession
 	topic     string
 	partition int32

@@ -6,47 +6,47 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // delivery is what is handed out at once: one record, or a batch of them. It is
 // settled when each of its messages has been answered.
 type delivery struct {
-	records  []*record
+	records  []*consumed
 	messages []*message.Message
-	origin   []*outbox.Record
+	origin   []*record.Record
 	acked    []bool
 	answered []bool
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	batch   *outbox.MessageBatch // nil where single messages are delivered
-	nudge   chan struct{}        // Batch.Settle was called
-	gaveWay bool                 // it no longer counts as outstanding
-	since   time.Time            // when it was handed over
-	report  time.Time            // when it is next reported as stuck
+	batch   *record.Batch // nil where single messages are delivered
+	nudge   chan struct{} // Batch.Settle was called
+	gaveWay bool          // it no longer counts as outstanding
+	since   time.Time     // when it was handed over
+	report  time.Time     // when it is next reported as stuck
 }
 
 // newDelivery makes messages of taken records; nil of none.
-func (c *claim) newDelivery(taken []*record) *delivery {
+func (c *claim) newDelivery(taken []*consumed) *delivery {
 	if len(taken) == 0 {
 		return nil
 	}
 	d := &delivery{
 		records:  taken,
 		messages: make([]*message.Message, len(taken)),
-		origin:   make([]*outbox.Record, len(taken)),
+		origin:   make([]*record.Record, len(taken)),
 		acked:    make([]bool, len(taken)),
 		answered: make([]bool, len(taken)),
 	}
 	d.ctx, d.cancel = context.WithCancel(c.ctx)
 	for i, r := range taken {
 		d.messages[i], d.origin[i] = c.sub.receive(d.ctx, r.msg)
-		d.origin[i].Claim = c.number
+		d.origin[i].ClaimEpoch = c.number
 	}
 	if c.sub.batches != nil {
 		d.nudge = make(chan struct{}, 1)
-		d.batch = outbox.NewMessageBatch(d.ctx, c.topic, c.partition, d.messages, d.settleEarly)
+		d.batch = record.NewBatch(d.ctx, c.topic, c.partition, d.messages, d.settleEarly)
 	}
 	return d
 }
@@ -61,7 +61,7 @@ func (d *delivery) message() *message.Message {
 
 // asBatch is d as a batch, nil of no delivery and where single messages are
 // delivered.
-func (d *delivery) asBatch() *outbox.MessageBatch {
+func (d *delivery) asBatch() *record.Batch {
 	if d == nil {
 		return nil
 	}
@@ -69,7 +69,7 @@ func (d *delivery) asBatch() *outbox.MessageBatch {
 }
 
 // outlets returns the channels that the next delivery can go to.
-func (c *claim) outlets() (chan<- *message.Message, chan<- *outbox.MessageBatch) {
+func (c *claim) outlets() (chan<- *message.Message, chan<- *record.Batch) {
 	if c.next == nil || c.held {
 		return nil, nil
 	}
@@ -160,8 +160,8 @@ func (d *delivery) sweep() {
 	}
 }
 
-func (d *delivery) unanswered() []*outbox.Record {
-	var left []*outbox.Record
+func (d *delivery) unanswered() []*record.Record {
+	var left []*record.Record
 	for i, rec := range d.origin {
 		if !d.answered[i] {
 			left = append(left, rec)

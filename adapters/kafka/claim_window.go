@@ -23,11 +23,11 @@ type window struct {
 	buffer   int // waiting records at which the reader should pause
 	backOff  func(attempt int) time.Duration
 
-	first   int64     // sequence number of pending[0]
-	pending []*record // every record from the low-water mark on, in offset order
-	last    int64     // offset of the newest record, -1 before the first
-	mark    int64     // low-water mark, -1 before the first record
-	top     int64     // sequence number of the newest record handed over, -1 before the first
+	first   int64       // sequence number of pending[0]
+	pending []*consumed // every record from the low-water mark on, in offset order
+	last    int64       // offset of the newest record, -1 before the first
+	mark    int64       // low-water mark, -1 before the first record
+	top     int64       // sequence number of the newest record handed over, -1 before the first
 	closing bool
 
 	lanes    map[string]*keyQueue
@@ -37,8 +37,8 @@ type window struct {
 	inFlight int       // deliveries outstanding
 }
 
-// record is one consumed record on its way through a window.
-type record struct {
+// consumed is one consumed record on its way through a window.
+type consumed struct {
 	msg     *sarama.ConsumerMessage // nil once done
 	offset  int64
 	seq     int64 // place in the window's history, without the gaps of offsets
@@ -51,7 +51,7 @@ type record struct {
 type keyQueue struct {
 	key     string
 	keyed   bool
-	waiting []*record
+	waiting []*consumed
 	busy    bool
 	wakeAt  time.Time
 	index   int // place in the heap it is in
@@ -74,7 +74,7 @@ func (w *window) add(msg *sarama.ConsumerMessage) {
 		return
 	}
 	w.last = msg.Offset
-	r := &record{msg: msg, offset: msg.Offset, seq: w.first + int64(len(w.pending))}
+	r := &consumed{msg: msg, offset: msg.Offset, seq: w.first + int64(len(w.pending))}
 	w.pending = append(w.pending, r)
 	if len(w.pending) == 1 {
 		w.mark = msg.Offset // offsets have gaps: it may be more than last + 1
@@ -114,13 +114,13 @@ func (w *window) low() bool { return w.waiting <= w.buffer/2 }
 // take returns the next delivery: up to limit records in offset order, of lanes
 // that have no delivery outstanding. Nil means that nothing can be handed out
 // until a delivery is settled, a back-off ends or a record is added.
-func (w *window) take(limit int, now time.Time) []*record {
+func (w *window) take(limit int, now time.Time) []*consumed {
 	w.wake(now)
 	if w.inFlight >= w.parallel {
 		return nil
 	}
 	var (
-		taken []*record
+		taken []*consumed
 		held  []*keyQueue
 	)
 	for len(taken) < limit && len(w.ready.lanes) > 0 {
@@ -155,18 +155,18 @@ func (w *window) take(limit int, now time.Time) []*record {
 }
 
 // handedOver notes that a delivery has reached its handler.
-func (w *window) handedOver(taken []*record) {
+func (w *window) handedOver(taken []*consumed) {
 	w.top = max(w.top, taken[len(taken)-1].seq)
 }
 
 // putBack undoes a take whose delivery nobody has seen.
-func (w *window) putBack(taken []*record) {
+func (w *window) putBack(taken []*consumed) {
 	w.inFlight--
 	w.waiting += len(taken)
 	for i := len(taken) - 1; i >= 0; i-- {
 		r := taken[i]
 		r.attempt--
-		r.lane.waiting = append([]*record{r}, r.lane.waiting...)
+		r.lane.waiting = append([]*consumed{r}, r.lane.waiting...)
 	}
 	for _, r := range taken {
 		if r.lane.busy {
@@ -182,7 +182,7 @@ func (w *window) putBack(taken []*record) {
 func (w *window) close() { w.closing = true }
 
 // settle ends a delivery.
-func (w *window) settle(taken []*record, acked []bool, now time.Time) {
+func (w *window) settle(taken []*consumed, acked []bool, now time.Time) {
 	w.giveWay()
 	w.settleLanes(taken, acked, now)
 }
@@ -194,15 +194,15 @@ func (w *window) giveWay() { w.inFlight-- }
 // settleLanes ends the part of a delivery that is in the lanes of taken. acked[i]
 // tells whether taken[i] is finished; the others go back to the front of their
 // lanes, which then back off.
-func (w *window) settleLanes(taken []*record, acked []bool, now time.Time) {
-	var refused map[*keyQueue][]*record
+func (w *window) settleLanes(taken []*consumed, acked []bool, now time.Time) {
+	var refused map[*keyQueue][]*consumed
 	for i, r := range taken {
 		if acked[i] {
 			r.done, r.msg = true, nil
 			continue
 		}
 		if refused == nil {
-			refused = make(map[*keyQueue][]*record)
+			refused = make(map[*keyQueue][]*consumed)
 		}
 		refused[r.lane] = append(refused[r.lane], r)
 	}
@@ -214,7 +214,7 @@ func (w *window) settleLanes(taken []*record, acked []bool, now time.Time) {
 	w.advance()
 }
 
-func (w *window) release(l *keyQueue, refused []*record, now time.Time) {
+func (w *window) release(l *keyQueue, refused []*consumed, now time.Time) {
 	l.busy = false
 	if len(refused) > 0 {
 		l.waiting = append(refused, l.waiting...)

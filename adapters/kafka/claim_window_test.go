@@ -26,7 +26,7 @@ type windowModel struct {
 }
 
 type windowDelivery struct {
-	records []*record
+	records []*consumed
 	offsets []int64
 	gaveWay bool
 }

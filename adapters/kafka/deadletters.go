@@ -8,7 +8,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // progressRetention is how long brokers keep what DeadLetters commits. By
@@ -169,7 +169,7 @@ func (d *DeadLetters) commit(ctx context.Context, client sarama.Client, topic, g
 // to, but not including, to; it passes over records of aborted transactions and
 // those that retention has removed meanwhile. It returns nil once all of the
 // range has been read, and stops with fn's error.
-func (d *DeadLetters) Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(rec *outbox.Record, value []byte) error) error {
+func (d *DeadLetters) Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(rec *record.Record, value []byte) error) error {
 	if from >= to {
 		return nil
 	}

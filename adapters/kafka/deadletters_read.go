@@ -7,7 +7,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 const (
@@ -28,7 +28,7 @@ type rangeReader struct {
 	partition int32
 	next, end int64
 	size      int32 // to ask for; grows when a batch does not fit
-	fn        func(rec *outbox.Record, value []byte) error
+	fn        func(rec *record.Record, value []byte) error
 }
 
 func (r *rangeReader) fetch(client sarama.Client) (*sarama.FetchResponseBlock, error) {
@@ -115,12 +115,12 @@ func (r *rangeReader) deliverBatch(batch *sarama.RecordBatch) error {
 		if batch.LogAppendTime {
 			timestamp = batch.MaxTimestamp
 		}
-		out := &outbox.Record{
+		out := &record.Record{
 			Topic: r.topic, Partition: r.partition, Offset: offset, Timestamp: timestamp,
-			Key: rec.Key, Headers: make([]outbox.Header, len(rec.Headers)),
+			Key: rec.Key, Headers: make([]record.Header, len(rec.Headers)),
 		}
 		for i, h := range rec.Headers {
-			out.Headers[i] = outbox.Header{Key: string(h.Key), Value: h.Value}
+			out.Headers[i] = record.Header{Key: string(h.Key), Value: h.Value}
 		}
 		if err := r.fn(out, rec.Value); err != nil {
 			return err

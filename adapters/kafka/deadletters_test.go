@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -41,11 +41,11 @@ func TestDeadLetters_ReadsARangeToItsEnd(t *testing.T) {
 	require.Equal(t, map[int32]int64{0: 0}, first)
 	require.Equal(t, map[int32]int64{0: 100}, end)
 	next := int64(10)
-	err = d.Read(t.Context(), topic, 0, 10, 90, func(rec *outbox.Record, value []byte) error {
+	err = d.Read(t.Context(), topic, 0, 10, 90, func(rec *record.Record, value []byte) error {
 		require.Equal(t, next, rec.Offset)
 		require.Equal(t, topic, rec.Topic)
 		require.False(t, rec.Timestamp.IsZero())
-		require.Equal(t, []outbox.Header{{Key: "h", Value: []byte("\x00\xff")}, {Key: "h", Value: nil}}, rec.Headers)
+		require.Equal(t, []record.Header{{Key: "h", Value: []byte("\x00\xff")}, {Key: "h", Value: nil}}, rec.Headers)
 		if next == 50 {
 			require.Nil(t, value)
 			require.Nil(t, rec.Key)
@@ -85,7 +85,7 @@ func TestDeadLetters_EndsAtTransactionMarkersAndSkipsAborted(t *testing.T) {
 	})
 	require.Equal(t, int64(8), end[0])
 	var got []string
-	require.NoError(t, d.Read(t.Context(), topic, 0, 0, end[0], func(rec *outbox.Record, value []byte) error {
+	require.NoError(t, d.Read(t.Context(), topic, 0, 0, end[0], func(rec *record.Record, value []byte) error {
 		got = append(got, fmt.Sprintf("%d %s", rec.Offset, value))
 		return nil
 	}))
@@ -100,7 +100,7 @@ func TestDeadLetters_ReadsBatchesLargerThanAFetch(t *testing.T) {
 		require.NoError(t, independent(t).ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: large}).FirstErr())
 	}
 	n := 0
-	require.NoError(t, d.Read(t.Context(), topic, 0, 0, 5, func(_ *outbox.Record, value []byte) error {
+	require.NoError(t, d.Read(t.Context(), topic, 0, 0, 5, func(_ *record.Record, value []byte) error {
 		require.Len(t, value, len(large))
 		n++
 		return nil
@@ -113,11 +113,11 @@ func TestDeadLetters_StopsWithItsCaller(t *testing.T) {
 	topic, d := harness.Topic(t, 1), newDeadLetters(t)
 	produce(t, topic, 10, 1)
 	enough := errors.New("enough")
-	err := d.Read(t.Context(), topic, 0, 0, 10, func(*outbox.Record, []byte) error { return enough })
+	err := d.Read(t.Context(), topic, 0, 0, 10, func(*record.Record, []byte) error { return enough })
 	require.ErrorIs(t, err, enough)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	err = d.Read(ctx, topic, 0, 0, 11, func(rec *outbox.Record, _ []byte) error { // one more than there is
+	err = d.Read(ctx, topic, 0, 0, 11, func(rec *record.Record, _ []byte) error { // one more than there is
 		if rec.Offset == 9 {
 			cancel()
 		}
@@ -140,7 +140,7 @@ func TestDeadLetters_RemembersProgressBesideAReader(t *testing.T) {
 	if end[1] > end[0] {
 		busiest = 1
 	}
-	require.NoError(t, d.Read(t.Context(), topic, busiest, 0, end[busiest], func(rec *outbox.Record, _ []byte) error {
+	require.NoError(t, d.Read(t.Context(), topic, busiest, 0, end[busiest], func(rec *record.Record, _ []byte) error {
 		return d.Commit(t.Context(), topic, group, busiest, rec.Offset+1, "text")
 	}))
 	offsets, metadata, err := d.Progress(t.Context(), topic, group)

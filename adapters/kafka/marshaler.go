@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Marshaler turns outbox entries and Watermill messages into Kafka records and
@@ -31,7 +32,7 @@ func (m Marshaler) Entry(e *outbox.Entry) *sarama.ProducerMessage {
 }
 
 // Marshal returns the Kafka record of msg for topic. If msg's context carries an
-// outbox.Record, its key, headers and partition go out as they stand. Otherwise
+// record.Record, its key, headers and partition go out as they stand. Otherwise
 // the key is the metadata outbox.MetadataKey, which is no header itself, the
 // headers are the other metadata in the order of their names, and the message's
 // UUID is the event id if the metadata has none.
@@ -49,7 +50,7 @@ func (m Marshaler) Marshal(topic string, msg *message.Message) (*sarama.Producer
 
 // marshal fills w and returns the partition the message asks for, or a negative number.
 func (m Marshaler) marshal(w *wire, topic string, msg *message.Message) (int32, error) {
-	if r, ok := outbox.RecordFrom(msg.Context()); ok {
+	if r, ok := record.From(msg.Context()); ok {
 		headers := make([]sarama.RecordHeader, len(r.Headers))
 		for i, h := range r.Headers {
 			headers[i] = sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value}
@@ -59,11 +60,11 @@ func (m Marshaler) marshal(w *wire, topic string, msg *message.Message) (int32, 
 	}
 	key := msg.Metadata[outbox.MetadataKey]
 	if key == "" && !m.AllowNoKey {
-		return outbox.PartitionByKey, outbox.Unpublishable("no key",
+		return record.PartitionByKey, outbox.Unpublishable("no key",
 			fmt.Errorf("message %q for topic %q has no metadata %q", msg.UUID, topic, outbox.MetadataKey))
 	}
 	w.set(topic, keyBytes(key), msg.Payload, metadataHeaders(msg))
-	return outbox.PartitionByKey, nil
+	return record.PartitionByKey, nil
 }
 
 func keyBytes(key string) []byte {
@@ -89,32 +90,32 @@ func metadataHeaders(msg *message.Message) []sarama.RecordHeader {
 
 // Unmarshal returns the Watermill message of a consumed record. It never fails:
 // decoding is the handlers' matter, so that a bad record becomes a dead letter.
-func (m Marshaler) Unmarshal(record *sarama.ConsumerMessage) (*message.Message, error) {
-	msg, _ := m.Message(context.Background(), "", record)
+func (m Marshaler) Unmarshal(cm *sarama.ConsumerMessage) (*message.Message, error) {
+	msg, _ := m.Message(context.Background(), "", cm)
 	return msg, nil
 }
 
 // Message returns the Watermill message of a record that group has received, and
-// its outbox.Record. The UUID is the event id; the metadata are the headers as
+// its record.Record. The UUID is the event id; the metadata are the headers as
 // text, of which a later one of the same name wins; the context is ctx with the
-// outbox.Record.
-func (m Marshaler) Message(ctx context.Context, group string, record *sarama.ConsumerMessage) (*message.Message, *outbox.Record) {
-	r := &outbox.Record{
-		Topic: record.Topic, Partition: record.Partition, Offset: record.Offset, Timestamp: record.Timestamp,
-		Key: record.Key, Headers: make([]outbox.Header, 0, len(record.Headers)), Group: group,
+// record.Record.
+func (m Marshaler) Message(ctx context.Context, group string, cm *sarama.ConsumerMessage) (*message.Message, *record.Record) {
+	r := &record.Record{
+		Topic: cm.Topic, Partition: cm.Partition, Offset: cm.Offset, Timestamp: cm.Timestamp,
+		Key: cm.Key, Headers: make([]record.Header, 0, len(cm.Headers)), Group: group,
 	}
-	metadata := make(message.Metadata, len(record.Headers))
-	for _, h := range record.Headers {
+	metadata := make(message.Metadata, len(cm.Headers))
+	for _, h := range cm.Headers {
 		if h == nil {
 			continue
 		}
 		name := headerName(h.Key)
-		r.Headers = append(r.Headers, outbox.Header{Key: name, Value: h.Value})
+		r.Headers = append(r.Headers, record.Header{Key: name, Value: h.Value})
 		metadata[name] = string(h.Value)
 	}
-	msg := message.NewMessage(messageUUID(metadata), record.Value)
+	msg := message.NewMessage(messageUUID(metadata), cm.Value)
 	msg.Metadata = metadata
-	msg.SetContext(outbox.WithRecord(ctx, r))
+	msg.SetContext(record.With(ctx, r))
 	return msg, r
 }
 

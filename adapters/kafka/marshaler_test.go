@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -128,20 +129,20 @@ func TestMarshaler_KeepsEveryByteOfARecordOnItsWayRound(t *testing.T) {
 	brokers, topic := harness.Brokers(t), harness.Topic(t, 4)
 	pub := newPublisher(t, brokers)
 	for name, c := range map[string]struct {
-		record  outbox.Record
+		record  record.Record
 		payload []byte
 	}{
-		"binary and repeated headers": {outbox.Record{Partition: 3, Key: []byte{0, 0xff, 1}, Headers: []outbox.Header{
+		"binary and repeated headers": {record.Record{Partition: 3, Key: []byte{0, 0xff, 1}, Headers: []record.Header{
 			{Key: "h", Value: []byte{0, 1, 2, 0xfe}}, {Key: "h", Value: []byte("again")}, {Key: "empty", Value: []byte{}}, {Key: "null"},
 		}}, []byte("payload")},
-		"null key and value":  {outbox.Record{Partition: 2}, nil},
-		"empty value":         {outbox.Record{Partition: 1, Key: []byte("k")}, []byte{}},
-		"partition by key":    {outbox.Record{Partition: outbox.PartitionByKey, Key: []byte("21")}, []byte("x")},
-		"partition too large": {outbox.Record{Partition: 99, Key: []byte("21")}, []byte("y")},
+		"null key and value":  {record.Record{Partition: 2}, nil},
+		"empty value":         {record.Record{Partition: 1, Key: []byte("k")}, []byte{}},
+		"partition by key":    {record.Record{Partition: record.PartitionByKey, Key: []byte("21")}, []byte("x")},
+		"partition too large": {record.Record{Partition: 99, Key: []byte("21")}, []byte("y")},
 	} {
 		msg := message.NewMessage(name, c.payload)
 		msg.Metadata = message.Metadata{"not": "sent", outbox.MetadataKey: "not used"}
-		msg.SetContext(outbox.WithRecord(t.Context(), &c.record))
+		msg.SetContext(record.With(t.Context(), &c.record))
 		require.NoError(t, pub.Publish(topic, msg), name)
 
 		records := harness.ReadTopic(t, brokers, topic)
@@ -175,12 +176,12 @@ func requireRoundTrip(t *testing.T, r harness.Record) {
 	for _, h := range r.Headers {
 		cm.Headers = append(cm.Headers, &sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
 	}
-	msg, record := kafka.Marshaler{}.Message(context.Background(), "group", cm)
-	from, ok := outbox.RecordFrom(msg.Context())
+	msg, rec := kafka.Marshaler{}.Message(context.Background(), "group", cm)
+	from, ok := record.From(msg.Context())
 	require.True(t, ok)
-	require.Same(t, record, from)
-	require.Equal(t, "group", record.Group)
-	require.Equal(t, r.Offset, record.Offset)
+	require.Same(t, rec, from)
+	require.Equal(t, "group", rec.Group)
+	require.Equal(t, r.Offset, rec.Offset)
 	back, err := kafka.Marshaler{}.Marshal("elsewhere", msg)
 	require.NoError(t, err)
 	require.Equal(t, r.Value == nil, back.Value == nil)

@@ -20,7 +20,7 @@ func (p onPartition) partition() int32 { return int32(p) }
 type partitioner struct{ byKey sarama.Partitioner }
 
 // NewPartitioner returns the partitioner of the safe profile: the partition of
-// an outbox.Record if the message has one and the topic is that wide, else the
+// an record.Record if the message has one and the topic is that wide, else the
 // key's murmur2 hash as Java's producer computes it. A message without a key
 // goes to a random partition.
 func NewPartitioner(topic string) sarama.Partitioner {

@@ -10,7 +10,7 @@ import (
 
 // Publish sends messages to topic in one go and returns when the broker has made
 // all of them durable. A message's key, headers and partition are those of the
-// outbox.Record its context carries, else made from its metadata as
+// record.Record its context carries, else made from its metadata as
 // Marshaler.Marshal tells.
 //
 // It retries for as long as the messages' contexts live. An error that is

@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -50,7 +51,7 @@ func TestMarshaler_ServesStockPublishersAndSubscribers(t *testing.T) {
 	pub, err := wmkafka.NewPublisher(wmkafka.PublisherConfig{Brokers: brokers, Marshaler: kafka.Marshaler{}, OverwriteSaramaConfig: sc}, nil)
 	require.NoError(t, err)
 	msg := message.NewMessage("the-uuid", []byte("x"))
-	msg.SetContext(outbox.WithRecord(t.Context(), &outbox.Record{Partition: 2, Key: []byte("21"), Headers: []outbox.Header{{Key: "event-id", Value: []byte("the-uuid")}}}))
+	msg.SetContext(record.With(t.Context(), &record.Record{Partition: 2, Key: []byte("21"), Headers: []record.Header{{Key: "event-id", Value: []byte("the-uuid")}}}))
 	require.NoError(t, pub.Publish(topic, msg))
 	require.NoError(t, pub.Close())
 

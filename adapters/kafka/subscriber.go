@@ -10,7 +10,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // ErrSubscriberClosed means that Close was called before.
@@ -24,7 +24,7 @@ var (
 // Subscriber is a Watermill message.Subscriber over a Kafka consumer group.
 //
 //   - Records are handed over as they are: nothing is decoded, so nothing can
-//     fail to be. Contexts carry the exact record, see outbox.RecordFrom.
+//     fail to be. Contexts carry the exact record, see record.From.
 //   - A message's context ends when it is answered or its partition is lost. An
 //     answer that comes later is ignored. It does not end because a stop
 //     begins: handlers have DrainTimeout to finish.
@@ -74,7 +74,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	return messages, nil
 }
 
-func (s *Subscriber) start(ctx context.Context, topic string, messages chan *message.Message, batches chan *outbox.MessageBatch) error {
+func (s *Subscriber) start(ctx context.Context, topic string, messages chan *message.Message, batches chan *record.Batch) error {
 	if topic == "" {
 		return errors.New("subscribe: topic is empty")
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // SubscriberConfig sets up a Subscriber. Only Group is required.
@@ -80,12 +80,12 @@ type SubscriberHooks struct {
 	// has received nothing.
 	Revoked func(topic string, partition int32, next int64)
 	// Nacked tells of a refused delivery and when it is made again.
-	Nacked func(rec *outbox.Record, attempt int, again time.Duration)
+	Nacked func(rec *record.Record, attempt int, again time.Duration)
 	// Abandoned tells of a message whose claim ended before its handler
 	// answered. It is delivered again by the next owner of the partition.
-	Abandoned func(rec *outbox.Record)
+	Abandoned func(rec *record.Record)
 	// Stuck tells of a message whose handler has not answered for so long.
-	Stuck func(rec *outbox.Record, since time.Duration)
+	Stuck func(rec *record.Record, since time.Duration)
 	// Error tells of a failure that the Subscriber recovers from by itself:
 	// broker unreachable, session lost, commit refused.
 	Error func(topic string, err error)
@@ -113,13 +113,13 @@ func (h SubscriberHooks) withDefaults() SubscriberHooks {
 		h.Revoked = func(string, int32, int64) {}
 	}
 	if h.Nacked == nil {
-		h.Nacked = func(*outbox.Record, int, time.Duration) {}
+		h.Nacked = func(*record.Record, int, time.Duration) {}
 	}
 	if h.Abandoned == nil {
-		h.Abandoned = func(*outbox.Record) {}
+		h.Abandoned = func(*record.Record) {}
 	}
 	if h.Stuck == nil {
-		h.Stuck = func(*outbox.Record, time.Duration) {}
+		h.Stuck = func(*record.Record, time.Duration) {}
 	}
 	if h.Error == nil {
 		h.Error = func(string, error) {}

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -84,12 +84,12 @@ func TestSubscriber_TellsOfStuckHandlers(t *testing.T) {
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, 1, 1)
 	type report struct {
-		rec   *outbox.Record
+		rec   *record.Record
 		since time.Duration
 	}
 	reports := make(chan report, 100)
 	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, StuckAfter: 100 * time.Millisecond, Hooks: kafka.SubscriberHooks{
-		Stuck: func(rec *outbox.Record, since time.Duration) { reports <- report{rec, since} },
+		Stuck: func(rec *record.Record, since time.Duration) { reports <- report{rec, since} },
 	}})
 	msg := next(t, subscribe(t, sub, topic))
 	for i := range 2 { // it is reported again while it lasts
@@ -187,7 +187,7 @@ func TestSubscriber_SettledKeysOfABatchGoOnWhileOthersAreAtWork(t *testing.T) {
 	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, Concurrency: 2, MaxBatch: 4, NackBackOff: time.Millisecond})
 	batches, err := sub.SubscribeBatches(context.Background(), topic)
 	require.NoError(t, err)
-	nextBatch := func() *outbox.MessageBatch {
+	nextBatch := func() *record.Batch {
 		select {
 		case b := <-batches:
 			return b
@@ -212,7 +212,7 @@ func TestSubscriber_SettledKeysOfABatchGoOnWhileOthersAreAtWork(t *testing.T) {
 		done.note(t, m)
 		m.Ack()
 	}
-	stuck.Settle()
+	stuck.Release()
 	for done.count() < 10 {
 		b := nextBatch()
 		for _, m := range b.Messages {

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -28,13 +28,13 @@ type place struct {
 
 func placeOf(t testing.TB, msg *message.Message) place {
 	t.Helper()
-	rec, ok := outbox.RecordFrom(msg.Context())
+	rec, ok := record.From(msg.Context())
 	require.True(t, ok, "the context carries no record")
 	return place{rec.Partition, rec.Offset}
 }
 
 func keyOf(msg *message.Message) string {
-	rec, _ := outbox.RecordFrom(msg.Context())
+	rec, _ := record.From(msg.Context())
 	return string(rec.Key)
 }
 

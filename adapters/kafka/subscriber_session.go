@@ -9,7 +9,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 const (
@@ -27,7 +27,7 @@ type subscription struct {
 	maxBatch int
 
 	messages chan *message.Message // one of the two is nil
-	batches  chan *outbox.MessageBatch
+	batches  chan *record.Batch
 
 	base   context.Context // values of the Subscribe context, never ends
 	stop   context.Context // ends when fetching is to stop
@@ -41,7 +41,7 @@ type subscription struct {
 	paused *pauses
 }
 
-func newSubscription(ctx context.Context, s *Subscriber, topic string, messages chan *message.Message, batches chan *outbox.MessageBatch) *subscription {
+func newSubscription(ctx context.Context, s *Subscriber, topic string, messages chan *message.Message, batches chan *record.Batch) *subscription {
 	sub := &subscription{
 		cfg: s.cfg, conf: s.conf, topic: topic, maxBatch: 1,
 		messages: messages, batches: batches,
@@ -162,7 +162,7 @@ func (s *subscription) wait(d time.Duration) {
 
 // receive makes a message of a consumed record. Its context is ctx with the
 // exact record.
-func (s *subscription) receive(ctx context.Context, rec *sarama.ConsumerMessage) (*message.Message, *outbox.Record) {
+func (s *subscription) receive(ctx context.Context, rec *sarama.ConsumerMessage) (*message.Message, *record.Record) {
 	return Marshaler{}.Message(ctx, s.cfg.Group, rec)
 }
 

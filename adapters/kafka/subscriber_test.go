@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -75,10 +75,10 @@ func TestSubscriber_StuckHandlerIsLeftBehindAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, 1, 1)
-	abandoned := make(chan *outbox.Record, 1)
+	abandoned := make(chan *record.Record, 1)
 	sub := newSubscriber(t, kafka.SubscriberConfig{
 		Group: group, DrainTimeout: 300 * time.Millisecond,
-		Hooks: kafka.SubscriberHooks{Abandoned: func(rec *outbox.Record) { abandoned <- rec }},
+		Hooks: kafka.SubscriberHooks{Abandoned: func(rec *record.Record) { abandoned <- rec }},
 	})
 	msg := next(t, subscribe(t, sub, topic))
 	require.NoError(t, sub.Close())
@@ -220,7 +220,7 @@ func TestSubscriber_HandsOverUndecodableRecordsAsTheyAre(t *testing.T) {
 	messages := subscribe(t, newSubscriber(t, kafka.SubscriberConfig{Group: group}), topic)
 	for i, want := range recs {
 		msg := next(t, messages)
-		rec, ok := outbox.RecordFrom(msg.Context())
+		rec, ok := record.From(msg.Context())
 		require.True(t, ok)
 		require.Equal(t, int64(i), rec.Offset)
 		require.Equal(t, topic, rec.Topic)
@@ -230,7 +230,7 @@ func TestSubscriber_HandsOverUndecodableRecordsAsTheyAre(t *testing.T) {
 		require.Equal(t, want.Value == nil, msg.Payload == nil, "a null value stays null")
 		require.Len(t, rec.Headers, len(want.Headers))
 		for j, h := range want.Headers {
-			require.Equal(t, outbox.Header{Key: h.Key, Value: h.Value}, rec.Headers[j])
+			require.Equal(t, record.Header{Key: h.Key, Value: h.Value}, rec.Headers[j])
 		}
 		msg.Ack()
 	}
@@ -244,7 +244,7 @@ func TestSubscriber_NackedMessageComesAgainBeforeTheNextOfItsKey(t *testing.T) {
 	var nacked atomic.Int64
 	sub := newSubscriber(t, kafka.SubscriberConfig{
 		Group: group, Concurrency: keys, NackBackOff: 20 * time.Millisecond,
-		Hooks: kafka.SubscriberHooks{Nacked: func(rec *outbox.Record, attempt int, again time.Duration) {
+		Hooks: kafka.SubscriberHooks{Nacked: func(rec *record.Record, attempt int, again time.Duration) {
 			nacked.Add(1)
 			require.Equal(t, min(20<<(attempt-1), 5000), int(again.Milliseconds()))
 		}},

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // MaxAttrBytes is the longest text that one attribute may have in the log.
@@ -35,7 +35,7 @@ func contextAttrs(ctx context.Context) []slog.Attr {
 			slog.String(FieldSpanID, t.Span()),
 			slog.String(FieldTraceFlags, hex.EncodeToString([]byte{t.Flags})))
 	}
-	if r, ok := outbox.RecordFrom(ctx); ok {
+	if r, ok := record.From(ctx); ok {
 		attrs = append(attrs,
 			slog.String("topic", r.Topic),
 			slog.Int("partition", int(r.Partition)),

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/telemetry"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // capture returns a logger and a function that decodes its only line.
@@ -37,7 +37,7 @@ func tracedContext(t *testing.T) context.Context {
 func TestHandler_KeepsTraceAtTheTopInsideGroups(t *testing.T) {
 	t.Parallel()
 	log, line := capture(t)
-	ctx := outbox.WithRecord(tracedContext(t), &outbox.Record{Topic: "orders", Partition: 3, Offset: 42, Group: "views"})
+	ctx := record.With(tracedContext(t), &record.Record{Topic: "orders", Partition: 3, Offset: 42, Group: "views"})
 	ctx = telemetry.ContextWithAttrs(ctx, slog.String("job", "resend"), slog.Int("fence", 7))
 	log.With("a", 1).WithGroup("g").With("b", 2).WithGroup("h").With("c", 3).InfoContext(ctx, "hello", "d", 4)
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/outboxtest"
 )
 
@@ -262,7 +263,7 @@ func (refusing) Close() error                              { return nil }
 func received(ctx context.Context, headers map[string]string) *message.Message {
 	m := message.NewMessage("id-1", []byte("x"))
 	m.Metadata = headers
-	m.SetContext(outbox.WithRecord(ctx, &outbox.Record{Topic: "orders", Partition: 3, Offset: 42, Key: []byte("k"), Group: "views"}))
+	m.SetContext(record.With(ctx, &record.Record{Topic: "orders", Partition: 3, Offset: 42, Key: []byte("k"), Group: "views"}))
 	return m
 }
 

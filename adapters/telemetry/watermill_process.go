@@ -10,6 +10,7 @@ import (
 	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // ProcessConfig configures TraceProcess. The zero value is usable.
@@ -57,7 +58,7 @@ func started(ctx context.Context, msg *message.Message) bool {
 
 func (c ProcessConfig) start(tracer oteltrace.Tracer, ctx context.Context, msg *message.Message) (context.Context, oteltrace.Span) {
 	topic := message.SubscribeTopicFromCtx(ctx)
-	r, ok := outbox.RecordFrom(ctx)
+	r, ok := record.From(ctx)
 	if ok {
 		topic = r.Topic
 	}
@@ -80,7 +81,7 @@ func (c ProcessConfig) start(tracer oteltrace.Tracer, ctx context.Context, msg *
 	return ctx, span
 }
 
-func processAttrs(topic string, r *outbox.Record, msg *message.Message) []attribute.KeyValue {
+func processAttrs(topic string, r *record.Record, msg *message.Message) []attribute.KeyValue {
 	attrs := []attribute.KeyValue{
 		semconv.MessagingSystemKafka, semconv.MessagingDestinationName(topic),
 		semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,

@@ -10,7 +10,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // A handler blocks for ever and does not heed its context. The watchdog tells;
@@ -21,12 +21,12 @@ func TestHang_ForEverIsToldAndLeftBehind(t *testing.T) {
 	w := newWorld(t, 1)
 	w.produce(200, keysOf(10)...)
 	handle := w.inbox(w.db.DB).Handler(effect)
-	stuck, hanging, freed := make(chan *outbox.Record, 100), make(chan struct{}), make(chan struct{})
+	stuck, hanging, freed := make(chan *record.Record, 100), make(chan struct{}), make(chan struct{})
 	hang, free := context.WithCancel(context.Background())
 	defer free()
 	sub := w.subscriber(kafka.SubscriberConfig{
 		Concurrency: 4, StuckAfter: 200 * time.Millisecond, DrainTimeout: 200 * time.Millisecond,
-		Hooks: kafka.SubscriberHooks{Stuck: func(rec *outbox.Record, _ time.Duration) { stuck <- rec }},
+		Hooks: kafka.SubscriberHooks{Stuck: func(rec *record.Record, _ time.Duration) { stuck <- rec }},
 	})
 	r := w.router(consumer.Config{Timeout: 100 * time.Millisecond, HangAfter: 3 * time.Second, DrainTimeout: 200 * time.Millisecond})
 	r.Handle("hangs", w.topic, sub, func(msg *message.Message) error {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // A handler panics on one key: its events become dead letters that say where, and
@@ -21,7 +21,7 @@ func TestPanic_OnOneKeyCostsThatKeyAlone(t *testing.T) {
 	handle := w.inbox(w.db.DB).Handler(effect)
 	r := w.router(consumer.Config{Retry: consumer.FixedBackOff(time.Hour, 3)})
 	r.Handle("panics", w.topic, w.subscriber(kafka.SubscriberConfig{Concurrency: 4}), func(msg *message.Message) error {
-		if rec, _ := outbox.RecordFrom(msg.Context()); string(rec.Key) == "k7" {
+		if rec, _ := record.From(msg.Context()); string(rec.Key) == "k7" {
 			panic("index out of range of k7")
 		}
 		return handle(msg)

@@ -13,11 +13,11 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 func keyOf(msg *message.Message) string {
-	rec, _ := outbox.RecordFrom(msg.Context())
+	rec, _ := record.From(msg.Context())
 	return string(rec.Key)
 }
 
@@ -91,7 +91,7 @@ func newTimed(t *testing.T, poison bool) *timed {
 	r := w.router(consumer.Config{Retry: consumer.FixedBackOff(200*time.Millisecond, 3)})
 	r.Handle("timed", w.topic, w.subscriber(kafka.SubscriberConfig{Concurrency: 8}), func(msg *message.Message) error {
 		if keyOf(msg) != "k0" {
-			rec, _ := outbox.RecordFrom(msg.Context())
+			rec, _ := record.From(msg.Context())
 			w.latencies <- time.Since(rec.Timestamp)
 		} else if poison {
 			return errDown

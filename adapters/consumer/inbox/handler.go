@@ -10,7 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Handler makes effect a handler of single messages, one transaction each, for
@@ -22,7 +22,7 @@ func (i *Inbox) Handler(effect Effect) message.NoPublishHandlerFunc {
 	return func(msg *message.Message) error {
 		ctx := msg.Context()
 		topic := message.SubscribeTopicFromCtx(ctx)
-		if r, ok := outbox.RecordFrom(ctx); ok {
+		if r, ok := record.From(ctx); ok {
 			topic = r.Topic
 		}
 		w := &work{topic: topic, make: effect.make, items: []*item{newItem(msg, time.Now())}, single: true}
@@ -52,7 +52,7 @@ func (i *Inbox) Batch(effect Effect) consumer.BatchFunc {
 // batches is a batch handler whose effects are made by the given function.
 func (i *Inbox) batches(effects func(context.Context, *sql.Tx, *work, []*item) error) consumer.BatchFunc {
 	var caution atomic.Int64
-	return func(b *outbox.MessageBatch) error {
+	return func(b *record.Batch) error {
 		w := &work{topic: b.Topic, make: effects, items: make([]*item, len(b.Messages)), single: len(b.Messages) == 1}
 		now := time.Now()
 		for n, msg := range b.Messages {

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 func TestNew_NamesEveryWrongField(t *testing.T) {
@@ -112,7 +113,7 @@ func TestHandler_GroupsAndTopicsAreIndependent(t *testing.T) {
 		handle := newInbox(t, s.db, inbox.Config{Group: g}).Handler(effect)
 		require.NoError(t, handle(e.deliver(t.Context())))
 		elsewhere := e.deliver(t.Context())
-		rec, _ := outbox.RecordFrom(elsewhere.Context())
+		rec, _ := record.From(elsewhere.Context())
 		rec.Topic = "other.v1"
 		require.NoError(t, handle(elsewhere))
 	}
@@ -133,7 +134,7 @@ func TestHandler_KnowsRecordsWithoutAnIDByTheirPlace(t *testing.T) {
 	require.NoError(t, handle(replayed.deliver(t.Context())))
 	require.Equal(t, []string{"a"}, s.effects(), "the replay of a dead letter tells its first place")
 
-	for _, forged := range [][]outbox.Header{cameFrom(2, 7), cameFrom(1, 5000)} {
+	for _, forged := range [][]record.Header{cameFrom(2, 7), cameFrom(1, 5000)} {
 		e := event{key: "k1", payload: "b", offset: 1001, headers: forged}
 		require.NoError(t, handle(e.deliver(t.Context())))
 	}
@@ -153,8 +154,8 @@ func TestHandler_TakesIDsThatAreNoUUIDs(t *testing.T) {
 }
 
 // cameFrom are the headers of a replayed dead letter.
-func cameFrom(partition int32, offset int64) []outbox.Header {
-	return []outbox.Header{
+func cameFrom(partition int32, offset int64) []record.Header {
+	return []record.Header{
 		{Key: consumer.HeaderOriginalTopic, Value: []byte(topic)},
 		{Key: consumer.HeaderOriginalPartition, Value: binary.BigEndian.AppendUint32(nil, uint32(partition))},
 		{Key: consumer.HeaderOriginalOffset, Value: binary.BigEndian.AppendUint64(nil, uint64(offset))},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // item is one message on its way through a transaction.
@@ -46,7 +47,7 @@ const youth = time.Hour
 func newItem(msg *message.Message, now time.Time) *item {
 	it := &item{msg: msg, partition: -1, offset: -1}
 	it.key, it.keyed = consumer.Key(msg)
-	if r, ok := outbox.RecordFrom(msg.Context()); ok && r.Partition >= 0 && r.Offset >= 0 {
+	if r, ok := record.From(msg.Context()); ok && r.Partition >= 0 && r.Offset >= 0 {
 		it.partition, it.offset = consumer.Origin(r)
 	}
 	it.id = it.identity()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -55,7 +56,7 @@ func newInbox(t testing.TB, db *sql.DB, cfg inbox.Config) *inbox.Inbox {
 
 // effect writes the row of a message. Poison writes it too and then fails.
 func effect(ctx context.Context, tx *sql.Tx, msg *message.Message) error {
-	rec, _ := outbox.RecordFrom(msg.Context())
+	rec, _ := record.From(msg.Context())
 	if _, err := tx.ExecContext(ctx, `INSERT INTO effect (consumer, event, key) VALUES ($1, $2, $3)`, rec.Group, string(msg.Payload), string(rec.Key)); err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ type event struct {
 	offset  int64
 	version int64
 	at      time.Time // zero: the record has no occurred-at
-	headers []outbox.Header
+	headers []record.Header
 }
 
 // newEvent is an event of key k at an offset, which is its version too.
@@ -109,12 +110,12 @@ func newEvent(key string, offset int64, payload string) event {
 }
 
 func (e event) deliver(ctx context.Context) *message.Message {
-	rec := &outbox.Record{Topic: topic, Partition: 1, Offset: e.offset, Group: group, Headers: e.headers}
+	rec := &record.Record{Topic: topic, Partition: 1, Offset: e.offset, Group: group, Headers: e.headers}
 	if e.key != "" {
 		rec.Key = []byte(e.key)
 	}
 	add := func(name, value string) {
-		rec.Headers = append(rec.Headers, outbox.Header{Key: name, Value: []byte(value)})
+		rec.Headers = append(rec.Headers, record.Header{Key: name, Value: []byte(value)})
 	}
 	if e.id != "" {
 		add(outbox.HeaderEventID, e.id)
@@ -131,19 +132,19 @@ func (e event) deliver(ctx context.Context) *message.Message {
 	if id == "" {
 		id = uuid.NewString() // as subscribers make them up
 	}
-	msg := message.NewMessageWithContext(outbox.WithRecord(ctx, rec), id, []byte(e.payload))
+	msg := message.NewMessageWithContext(record.With(ctx, rec), id, []byte(e.payload))
 	for _, h := range rec.Headers {
 		msg.Metadata.Set(h.Key, string(h.Value))
 	}
 	return msg
 }
 
-func batchOf(ctx context.Context, events ...event) *outbox.MessageBatch {
+func batchOf(ctx context.Context, events ...event) *record.Batch {
 	var msgs []*message.Message
 	for _, e := range events {
 		msgs = append(msgs, e.deliver(ctx))
 	}
-	return outbox.NewMessageBatch(ctx, topic, 1, msgs, nil)
+	return record.NewBatch(ctx, topic, 1, msgs, nil)
 }
 
 // commits collects what the hook tells.

@@ -6,7 +6,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -17,9 +17,9 @@ func BenchmarkQuarantine_RecordOfAFreeKey(b *testing.B) {
 		b.Fatal(err)
 	}
 	pass := q.Middleware()(func(*message.Message) ([]*message.Message, error) { return nil, nil })
-	rec := record("a", 1)
-	rec.Claim = 1
-	msg := message.NewMessageWithContext(outbox.WithRecord(b.Context(), rec), "1", nil)
+	rec := newRecord("a", 1)
+	rec.ClaimEpoch = 1
+	msg := message.NewMessageWithContext(record.With(b.Context(), rec), "1", nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := pass(msg); err != nil {

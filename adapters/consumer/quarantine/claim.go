@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // partition is one partition for one group.
@@ -24,7 +24,7 @@ type partition struct {
 // which asks the database.
 type claim struct {
 	partition
-	number int64 // outbox.Record.Claim
+	number int64 // record.Record.ClaimEpoch
 
 	loading chan struct{} // capacity 1; held while loading
 	mu      sync.Mutex
@@ -42,16 +42,16 @@ type turn struct {
 }
 
 // claimOf is the claim that rec was received under, nil if it has been replaced.
-func (q *Quarantine) claimOf(rec *outbox.Record) *claim {
+func (q *Quarantine) claimOf(rec *record.Record) *claim {
 	p := partition{rec.Group, rec.Topic, rec.Partition}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c := q.claims[p]
-	if c == nil || c.number < rec.Claim {
-		c = &claim{partition: p, number: rec.Claim, loading: make(chan struct{}, 1), keys: map[string]struct{}{}, turns: map[string]*turn{}}
+	if c == nil || c.number < rec.ClaimEpoch {
+		c = &claim{partition: p, number: rec.ClaimEpoch, loading: make(chan struct{}, 1), keys: map[string]struct{}{}, turns: map[string]*turn{}}
 		q.claims[p] = c
 	}
-	if c.number > rec.Claim {
+	if c.number > rec.ClaimEpoch {
 		return nil
 	}
 	return c

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // sighting is what is known of a record before it is handled.
@@ -126,7 +127,7 @@ const maxEventID = 255
 
 // eventID is the record's event id, or its digest if it is not fit for a text
 // column.
-func eventID(rec *outbox.Record) (id string) {
+func eventID(rec *record.Record) (id string) {
 	for _, h := range rec.Headers {
 		if h.Key == outbox.HeaderEventID {
 			id = string(h.Value)

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -30,7 +31,7 @@ var errBad = errors.New("gateway says no")
 // letters is a publisher of dead letters.
 type letters struct {
 	mu     sync.Mutex
-	all    []outbox.Record
+	all    []record.Record
 	refuse error
 }
 
@@ -41,7 +42,7 @@ func (l *letters) Publish(_ string, msgs ...*message.Message) error {
 		return l.refuse
 	}
 	for _, m := range msgs {
-		r, _ := outbox.RecordFrom(m.Context())
+		r, _ := record.From(m.Context())
 		l.all = append(l.all, *r)
 	}
 	return nil
@@ -49,7 +50,7 @@ func (l *letters) Publish(_ string, msgs ...*message.Message) error {
 
 func (l *letters) Close() error { return nil }
 
-func (l *letters) of(id string) *outbox.Record {
+func (l *letters) of(id string) *record.Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range slices.Backward(l.all) {
@@ -118,9 +119,9 @@ func (m *member) done() []string {
 	return slices.Clone(m.handled)
 }
 
-func (m *member) deliver(rec *outbox.Record) error {
-	rec.Claim = m.claim
-	msg := message.NewMessageWithContext(outbox.WithRecord(m.ctx, rec), header(rec, outbox.HeaderEventID), nil)
+func (m *member) deliver(rec *record.Record) error {
+	rec.ClaimEpoch = m.claim
+	msg := message.NewMessageWithContext(record.With(m.ctx, rec), header(rec, outbox.HeaderEventID), nil)
 	_, err := m.chain(msg)
 	return err
 }
@@ -128,7 +129,7 @@ func (m *member) deliver(rec *outbox.Record) error {
 // live delivers the record of key at offset; its id is key and offset.
 func (m *member) live(key string, offset int64) {
 	m.t.Helper()
-	require.NoError(m.t, m.deliver(record(key, offset)))
+	require.NoError(m.t, m.deliver(newRecord(key, offset)))
 }
 
 // bury delivers that record, which becomes a dead letter unless it must wait.
@@ -144,11 +145,11 @@ func (m *member) replay(id string, at int64) {
 	require.NoError(m.t, m.deliver(m.copyOf(id, at)))
 }
 
-func (m *member) copyOf(id string, at int64) *outbox.Record {
+func (m *member) copyOf(id string, at int64) *record.Record {
 	letter := m.letters.of(id)
 	require.NotNil(m.t, letter, "no dead letter of %s", id)
 	count, _ := strconv.Atoi(header(letter, consumer.HeaderReplayCount))
-	rec := &outbox.Record{Topic: topic, Partition: part, Offset: at, Group: group, Key: letter.Key}
+	rec := &record.Record{Topic: topic, Partition: part, Offset: at, Group: group, Key: letter.Key}
 	for _, h := range letter.Headers {
 		if h.Key != consumer.HeaderReplayCount {
 			rec.Headers = append(rec.Headers, h)
@@ -158,16 +159,16 @@ func (m *member) copyOf(id string, at int64) *outbox.Record {
 	return rec
 }
 
-func record(key string, offset int64) *outbox.Record {
-	return &outbox.Record{
+func newRecord(key string, offset int64) *record.Record {
+	return &record.Record{
 		Topic: topic, Partition: part, Offset: offset, Group: group, Key: []byte(key),
-		Headers: []outbox.Header{text(outbox.HeaderEventID, fmt.Sprint(key, offset))},
+		Headers: []record.Header{text(outbox.HeaderEventID, fmt.Sprint(key, offset))},
 	}
 }
 
-func text(name, value string) outbox.Header { return outbox.Header{Key: name, Value: []byte(value)} }
+func text(name, value string) record.Header { return record.Header{Key: name, Value: []byte(value)} }
 
-func header(rec *outbox.Record, name string) string {
+func header(rec *record.Record, name string) string {
 	for _, h := range slices.Backward(rec.Headers) {
 		if h.Key == name {
 			return string(h.Value)

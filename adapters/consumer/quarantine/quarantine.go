@@ -11,7 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // ErrWaiting is the error in the dead letter of a record that was not handled
@@ -19,7 +19,7 @@ import (
 var ErrWaiting = errors.New("quarantined: its key waits")
 
 // Quarantine holds back the followers of dead letters. One serves any number of
-// handlers, groups and topics. A handler's subscriber must tell the outbox.Record
+// handlers, groups and topics. A handler's subscriber must tell the record.Record
 // of a message, as package kafka's does, and deliver the records of a key one at
 // a time; what has no record or no key passes.
 //
@@ -51,7 +51,7 @@ func New(db *sql.DB, cfg Config) (*Quarantine, error) {
 func (q *Quarantine) Middleware() message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			rec, ok := outbox.RecordFrom(msg.Context())
+			rec, ok := record.From(msg.Context())
 			if !ok || rec.Key == nil || rec.Offset < 0 || rec.Partition < 0 {
 				return next(msg)
 			}
@@ -76,8 +76,8 @@ type guest struct {
 }
 
 // readOrigin gives a replayed record the place that it was first consumed at.
-func (g *guest) readOrigin(rec *outbox.Record) {
-	isReplay := func(h outbox.Header) bool { return h.Key == consumer.HeaderReplayID }
+func (g *guest) readOrigin(rec *record.Record) {
+	isReplay := func(h record.Header) bool { return h.Key == consumer.HeaderReplayID }
 	if !slices.ContainsFunc(rec.Headers, isReplay) {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -135,12 +136,12 @@ func TestQuarantine_FormerOwnerEntersNothing(t *testing.T) {
 		owner.live("b", 0) // the partition has moved
 		owner.live("a", 1)
 	}
-	require.ErrorIs(t, former.deliver(record("a", 1)), consumer.ErrUnfinished)
+	require.ErrorIs(t, former.deliver(newRecord("a", 1)), consumer.ErrUnfinished)
 	require.Empty(t, waiting(t, db), "nothing would ever free it")
 	require.Empty(t, shared.all)
 	owner.live("a", 2)
 	require.Equal(t, []string{"b0", "a1", "a2"}, owner.done())
-	require.NoError(t, former.deliver(record("c", 3)), "an owner after all claims the partition anew")
+	require.NoError(t, former.deliver(newRecord("c", 3)), "an owner after all claims the partition anew")
 }
 
 func TestQuarantine_DeliveryOfAnOlderClaimIsLeft(t *testing.T) {
@@ -148,7 +149,7 @@ func TestQuarantine_DeliveryOfAnOlderClaimIsLeft(t *testing.T) {
 	m := newMember(t, harness.NewDatabase(t), &letters{}, 2, quarantine.Config{})
 	m.live("a", 1)
 	m.claim = 1
-	require.ErrorIs(t, m.deliver(record("a", 2)), consumer.ErrUnfinished)
+	require.ErrorIs(t, m.deliver(newRecord("a", 2)), consumer.ErrUnfinished)
 	require.Equal(t, []string{"a1"}, m.done())
 }
 
@@ -159,7 +160,7 @@ func TestQuarantine_EntersBeforeTheDeadLetterIsAcknowledged(t *testing.T) {
 	first := newMember(t, db, shared, 1, quarantine.Config{})
 	first.bad["a1"] = true
 	finished := make(chan error, 1)
-	go func() { finished <- first.deliver(record("a", 1)) }()
+	go func() { finished <- first.deliver(newRecord("a", 1)) }()
 	require.Eventually(t, func() bool { return len(waiting(t, db)) == 1 }, 2*time.Minute, time.Millisecond)
 	first.end() // a crash, as far as the next owner can tell
 	require.ErrorIs(t, <-finished, consumer.ErrUnfinished)
@@ -195,7 +196,7 @@ func TestQuarantine_AsksNothingOfADatabaseThatIsAwayWhileNothingWaits(t *testing
 	m.live("a", 2)
 	m.bad["b3"] = true
 	finished := make(chan error, 1)
-	go func() { finished <- m.deliver(record("b", 3)) }()
+	go func() { finished <- m.deliver(newRecord("b", 3)) }()
 	<-troubled
 	require.Empty(t, m.letters.of("b3"), "no dead letter without its entry")
 	require.NoError(t, proxy.Heal())
@@ -211,7 +212,7 @@ func TestQuarantine_LeavesDeliveriesWhoseContextEnds(t *testing.T) {
 	proxy.Cut()
 	m := newMember(t, db, &letters{}, 1, quarantine.Config{RetryWait: time.Millisecond})
 	time.AfterFunc(50*time.Millisecond, m.end)
-	require.ErrorIs(t, m.deliver(record("a", 1)), consumer.ErrUnfinished)
+	require.ErrorIs(t, m.deliver(newRecord("a", 1)), consumer.ErrUnfinished)
 	require.Empty(t, m.done())
 }
 
@@ -220,14 +221,14 @@ func TestQuarantine_FailureUnderAnEndedContextEntersNothing(t *testing.T) {
 	m, db := alone(t)
 	m.bad["a1"] = true
 	m.during = func(string) { m.end() }
-	require.ErrorIs(t, m.deliver(record("a", 1)), consumer.ErrUnfinished)
+	require.ErrorIs(t, m.deliver(newRecord("a", 1)), consumer.ErrUnfinished)
 	require.Empty(t, waiting(t, db))
 }
 
 func TestQuarantine_PassesWhatHasNoOrder(t *testing.T) {
 	t.Parallel()
 	m, db := alone(t)
-	noKey := record("", 1)
+	noKey := newRecord("", 1)
 	noKey.Key = nil
 	m.bad["1"] = true
 	require.NoError(t, m.deliver(noKey))
@@ -244,7 +245,7 @@ func TestQuarantine_AsksForEachRecordOfASubscriberThatTellsNoClaim(t *testing.T)
 	first, second := newMember(t, db, shared, 0, quarantine.Config{}), newMember(t, db, shared, 0, quarantine.Config{})
 	first.live("a", 1)
 	second.bury("a", 2)
-	require.ErrorIs(t, first.deliver(record("a", 3)), consumer.ErrUnfinished, "the partition is claimed anew first")
+	require.ErrorIs(t, first.deliver(newRecord("a", 3)), consumer.ErrUnfinished, "the partition is claimed anew first")
 	first.live("a", 3)
 	require.Equal(t, []string{"a1"}, first.done())
 }
@@ -255,8 +256,8 @@ func TestQuarantine_TellsTopicsOfOneNameApartByTheEventID(t *testing.T) {
 	m.bury("a", 1)
 	m.bad["a1"] = false
 	m.replay("a1", 2)
-	again := record("a", 1) // the topic was made anew
-	again.Headers = []outbox.Header{text(outbox.HeaderEventID, "other")}
+	again := newRecord("a", 1) // the topic was made anew
+	again.Headers = []record.Header{text(outbox.HeaderEventID, "other")}
 	m.bad["other"] = true
 	require.NoError(t, m.deliver(again))
 	require.NotNil(t, m.letters.of("other"))
@@ -268,8 +269,8 @@ func TestQuarantine_TakesAnyBytesAsKeyAndID(t *testing.T) {
 	m, db := alone(t)
 	key := string(make([]byte, 10_000)) + "\xff"
 	for offset, id := range []string{"\x00", "\xff\xfe", string(make([]byte, 1000))} {
-		rec := record(key, int64(offset))
-		rec.Headers = []outbox.Header{text(outbox.HeaderEventID, id)}
+		rec := newRecord(key, int64(offset))
+		rec.Headers = []record.Header{text(outbox.HeaderEventID, id)}
 		m.bad[id] = true
 		require.NoError(t, m.deliver(rec))
 	}

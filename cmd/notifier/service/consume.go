@@ -12,7 +12,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/domain"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // buildConsuming wires the consumer groups. A server that is away says nothing
@@ -67,7 +67,7 @@ func (s *service) decode(m *message.Message) (domain.Recorded, error) {
 
 // project applies a batch in one pipeline. What cannot be decoded does not hold up
 // the others: versions order them, whoever comes first.
-func (s *service) project(b *outbox.MessageBatch) error {
+func (s *service) project(b *record.Batch) error {
 	failed := map[int]error{}
 	events := make([]domain.Recorded, 0, len(b.Messages))
 	decode := consumer.Typed(s.decode, func(_ context.Context, r domain.Recorded) error { events = append(events, r); return nil })

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 const liveness = 3 * time.Minute
 
 // record is what the Java programs print for each record.
-type record struct {
+type wireRecord struct {
 	Topic     string
 	Partition int32
 	Offset    int64
@@ -43,11 +43,11 @@ type fields struct {
 }
 
 // await returns the records that p has printed once they are n.
-func await(t *testing.T, p *harness.Program, n int) (records []record) {
+func await(t *testing.T, p *harness.Program, n int) (records []wireRecord) {
 	t.Helper()
 	require.Eventually(t, func() bool { return strings.Count(p.Stdout(), "\n") >= n }, liveness, 20*time.Millisecond)
 	for line := range strings.Lines(p.Stdout()) {
-		var r record
+		var r wireRecord
 		require.NoError(t, json.Unmarshal([]byte(line), &r), line)
 		records = append(records, r)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/kafka"
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -112,9 +112,9 @@ func TestSpring_ReadsOurDeadLettersWithItsOwnClasses(t *testing.T) {
 }
 
 func letterOf(r harness.Record) (l consumer.Letter, bad []string) {
-	rec := &outbox.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key}
+	rec := &record.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key}
 	for _, h := range r.Headers {
-		rec.Headers = append(rec.Headers, outbox.Header(h))
+		rec.Headers = append(rec.Headers, record.Header(h))
 	}
 	return consumer.ReadLetter(rec, r.Value)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // consumer is one way to consume a topic.
@@ -80,7 +81,7 @@ func (b *consumeBench) serve(ctx context.Context, p poison, group string, m *met
 	if err != nil {
 		return errors.Join(err, dead.Close())
 	}
-	router.HandleBatch(group, p.topic(), sub, func(batch *outbox.MessageBatch) error {
+	router.HandleBatch(group, p.topic(), sub, func(batch *record.Batch) error {
 		m.start()
 		return fn(batch)
 	}, kafkaconsumer.WithGroup(group))

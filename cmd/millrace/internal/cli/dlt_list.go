@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // errEnough ends a listing early.
@@ -139,7 +140,7 @@ func newLetter(l *consumer.Letter) letter {
 	return out
 }
 
-func headerText(r *outbox.Record, name string) string {
+func headerText(r *record.Record, name string) string {
 	for _, h := range r.Headers {
 		if h.Key == name {
 			return string(h.Value)

@@ -18,6 +18,7 @@ import (
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // pipeline is the service as an embedder wires it: use cases over Postgres with
@@ -109,7 +110,7 @@ func (p *pipeline) consume(s *show, brokers kafka.Config, entries *views.Views, 
 	if err != nil {
 		return err
 	}
-	project := func(b *outbox.MessageBatch) error {
+	project := func(b *record.Batch) error {
 		events := make([]domain.Recorded, len(b.Messages))
 		for i, m := range b.Messages {
 			var err error
