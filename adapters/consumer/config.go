@@ -10,7 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// Topics tells what topics the broker has; package kafka has one.
+// Topics answers which topics the broker has; kafka.Admin is one.
 type Topics interface {
 	// Partitions returns the number of partitions of topic, and an error if
 	// there is no such topic or the broker cannot be asked.

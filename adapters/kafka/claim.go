@@ -235,7 +235,7 @@ func (c *claim) note(d *delivery, before int64) {
 	}
 	for i, r := range d.records {
 		if !d.acked[i] {
-			c.sub.cfg.Hooks.Nacked(d.origin[i], r.attempt, c.window.backOff(r.attempt))
+			c.sub.conf.Hooks.Nacked(Nack{Record: d.origin[i], Attempt: r.attempt, Again: c.window.backOff(r.attempt)})
 		}
 	}
 }
@@ -246,7 +246,7 @@ func (c *claim) finish() {
 	for d := range c.outstanding {
 		c.settle(d)
 		for _, rec := range d.unanswered() {
-			c.sub.cfg.Hooks.Abandoned(rec)
+			c.sub.conf.Hooks.Abandoned(rec)
 		}
 	}
 	c.cancel()

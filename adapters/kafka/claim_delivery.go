@@ -41,7 +41,7 @@ func (c *claim) newDelivery(taken []*consumed) *delivery {
 	}
 	d.ctx, d.cancel = context.WithCancel(c.ctx)
 	for i, r := range taken {
-		d.messages[i], d.origin[i] = c.sub.receive(d.ctx, r.msg)
+		d.messages[i], d.origin[i] = received(d.ctx, c.sub.groupID, r.msg)
 		d.origin[i].ClaimEpoch = c.number
 	}
 	if c.sub.batches != nil {
@@ -179,7 +179,7 @@ func (c *claim) reportStuck() {
 		d.report = now.Add(c.sub.cfg.StuckAfter)
 		d.sweep()
 		for _, rec := range d.unanswered() {
-			c.sub.cfg.Hooks.Stuck(rec, now.Sub(d.since))
+			c.sub.conf.Hooks.Stuck(rec, now.Sub(d.since))
 		}
 	}
 }

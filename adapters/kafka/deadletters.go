@@ -30,7 +30,7 @@ type DeadLetters struct {
 
 // NewDeadLetters returns a reader, or everything that is wrong with cfg.
 func NewDeadLetters(cfg Config) (*DeadLetters, error) {
-	sc, err := cfg.Sarama()
+	sc, err := cfg.saramaConfig()
 	if err != nil {
 		return nil, err
 	}

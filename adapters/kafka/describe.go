@@ -41,6 +41,21 @@ func (a *Admin) Describe(ctx context.Context, names ...string) (map[string]Topic
 	return found, err
 }
 
+// Partitions returns how many partitions topic has, and ErrNoTopic if there is no
+// such topic. With it an Admin is the Topics of a consumer's Router, which then
+// refuses to start without its topics.
+func (a *Admin) Partitions(ctx context.Context, topic string) (int, error) {
+	found, err := a.Describe(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	info, ok := found[topic]
+	if !ok {
+		return 0, fmt.Errorf("topic %s: %w", topic, ErrNoTopic)
+	}
+	return int(info.Partitions), nil
+}
+
 // describe returns one topic; the error is the broker's if the topic has none.
 func describe(admin sarama.ClusterAdmin, name string) (TopicInfo, error) {
 	topics, err := admin.DescribeTopics([]string{name})
@@ -102,8 +117,6 @@ type Finding struct {
 	Problem string
 	Advice  string
 }
-
-func (f Finding) String() string { return f.Topic + ": " + f.Problem + ": " + f.Advice }
 
 // CheckTopics looks at the named topics and their dead-letter topics.
 func (a *Admin) CheckTopics(ctx context.Context, names ...string) ([]Finding, error) {

@@ -30,7 +30,7 @@ type fenced struct {
 func newFenced(b *testing.B) *fenced {
 	b.Helper()
 	brokers := harness.Brokers(b)
-	sc, err := kafka.Config{Brokers: brokers}.Sarama()
+	sc, err := kafka.SaramaConfig(kafka.Config{Brokers: brokers})
 	require.NoError(b, err)
 	sc.Producer.Transaction.ID = harness.Group(b)
 	producer, err := sarama.NewAsyncProducer(brokers, sc)
@@ -53,7 +53,7 @@ func newFenced(b *testing.B) *fenced {
 func (f *fenced) send(b *testing.B, entries []outbox.Entry) {
 	require.NoError(b, f.producer.BeginTxn())
 	for i := range entries {
-		f.producer.Input() <- kafka.Marshaler{}.Entry(&entries[i])
+		f.producer.Input() <- kafka.Entry(&entries[i])
 	}
 	require.NoError(b, f.producer.CommitTxn())
 }

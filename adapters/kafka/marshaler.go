@@ -13,43 +13,17 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// Marshaler turns outbox entries and Watermill messages into Kafka records and
-// records into Watermill messages. Its zero value is ready and safe for
-// concurrent use. Stock Watermill publishers and subscribers can use it; with
-// [NewPartitioner] they also keep a record's partition.
-type Marshaler struct {
-	// AllowNoKey lets a message without a key pass. Default false: refused.
-	AllowNoKey bool
-}
-
-var _ wmkafka.MarshalerUnmarshaler = Marshaler{}
-
-// Entry returns the Kafka record of e. It shares e's payload.
-func (m Marshaler) Entry(e *outbox.Entry) *sarama.ProducerMessage {
-	w := new(wire)
-	newArena([]outbox.Entry{*e}).entry(w, e)
-	return &w.msg
-}
-
-// Marshal returns the Kafka record of msg for topic. If msg's context carries an
-// record.Record, its key, headers and partition go out as they stand. Otherwise
-// the key is the metadata outbox.MetadataKey, which is no header itself, the
-// headers are the other metadata in the order of their names, and the message's
-// UUID is the event id if the metadata has none.
-//
-// An error is outbox.ErrUnpublishable: the message has no key.
-func (m Marshaler) Marshal(topic string, msg *message.Message) (*sarama.ProducerMessage, error) {
-	w := new(wire)
-	place, err := m.marshal(w, topic, msg)
-	if err != nil {
-		return nil, err
-	}
-	w.msg.Metadata = onPartition(place)
-	return &w.msg, nil
+// marshaler turns Watermill messages into Kafka records. A message whose context
+// carries a record.Record keeps that record's key, headers and partition as they
+// stand. Of any other the key is the metadata outbox.MetadataKey, which is not a
+// header itself; the headers are the other metadata in the order of their names,
+// and the event id is the message's UUID if the metadata has none.
+type marshaler struct {
+	allowNoKey bool // a message without a key is sent instead of refused
 }
 
 // marshal fills w and returns the partition the message asks for, or a negative number.
-func (m Marshaler) marshal(w *wire, topic string, msg *message.Message) (int32, error) {
+func (m marshaler) marshal(w *wire, topic string, msg *message.Message) (int32, error) {
 	if r, ok := record.From(msg.Context()); ok {
 		headers := make([]sarama.RecordHeader, len(r.Headers))
 		for i, h := range r.Headers {
@@ -59,7 +33,7 @@ func (m Marshaler) marshal(w *wire, topic string, msg *message.Message) (int32, 
 		return r.Partition, nil
 	}
 	key := msg.Metadata[outbox.MetadataKey]
-	if key == "" && !m.AllowNoKey {
+	if key == "" && !m.allowNoKey {
 		return record.PartitionByKey, outbox.Unpublishable("no key",
 			fmt.Errorf("message %q for topic %q has no metadata %q", msg.UUID, topic, outbox.MetadataKey))
 	}
@@ -88,18 +62,12 @@ func metadataHeaders(msg *message.Message) []sarama.RecordHeader {
 	return headers
 }
 
-// Unmarshal returns the Watermill message of a consumed record. It never fails:
-// decoding is the handlers' matter, so that a bad record becomes a dead letter.
-func (m Marshaler) Unmarshal(cm *sarama.ConsumerMessage) (*message.Message, error) {
-	msg, _ := m.Message(context.Background(), "", cm)
-	return msg, nil
-}
-
-// Message returns the Watermill message of a record that group has received, and
+// received returns the Watermill message of a record that group has received, and
 // its record.Record. The UUID is the event id; the metadata are the headers as
 // text, of which a later one of the same name wins; the context is ctx with the
-// record.Record.
-func (m Marshaler) Message(ctx context.Context, group string, cm *sarama.ConsumerMessage) (*message.Message, *record.Record) {
+// record.Record. Nothing is decoded, so it cannot fail: a payload that no handler
+// understands becomes a dead letter.
+func received(ctx context.Context, group string, cm *sarama.ConsumerMessage) (*message.Message, *record.Record) {
 	r := &record.Record{
 		Topic: cm.Topic, Partition: cm.Partition, Offset: cm.Offset, Timestamp: cm.Timestamp,
 		Key: cm.Key, Headers: make([]record.Header, 0, len(cm.Headers)), Group: group,

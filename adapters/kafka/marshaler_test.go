@@ -35,7 +35,7 @@ func headersOf(m *sarama.ProducerMessage) [][2]string {
 func TestMarshaler_WritesAnEntryAsTheContractSays(t *testing.T) {
 	t.Parallel()
 	e := sampleEntry("notification.v1")
-	m := kafka.Marshaler{}.Entry(&e)
+	m := kafka.Entry(&e)
 	require.Equal(t, "notification.v1", m.Topic)
 	key, err := m.Key.Encode()
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func TestMarshaler_LeavesOutWhatAnEntryHasNot(t *testing.T) {
 	e := sampleEntry("notification.v1")
 	e.Type, e.AggregateType, e.AggregateID, e.AggregateVersion, e.Payload = "", "", "", 0, nil
 	e.Headers = map[string]string{"occurred-at": "2020-01-01T00:00:00Z"}
-	m := kafka.Marshaler{}.Entry(&e)
+	m := kafka.Entry(&e)
 	require.Nil(t, m.Value, "no payload is a null value")
 	require.Equal(t, [][2]string{{"event-id", e.ID.String()}, {"occurred-at", "2020-01-01T00:00:00Z"}}, headersOf(m))
 }
@@ -75,7 +75,7 @@ func TestMarshaler_TakesKeyAndHeadersFromMetadata(t *testing.T) {
 	t.Parallel()
 	msg := message.NewMessage("the-uuid", nil)
 	msg.Metadata = message.Metadata{outbox.MetadataKey: "k", "b": "2", "a": "1"}
-	m, err := kafka.Marshaler{}.Marshal("t", msg)
+	m, err := kafka.Marshal("t", msg, false)
 	require.NoError(t, err)
 	key, _ := m.Key.Encode()
 	require.Equal(t, "k", string(key))
@@ -83,7 +83,7 @@ func TestMarshaler_TakesKeyAndHeadersFromMetadata(t *testing.T) {
 	require.Equal(t, [][2]string{{"a", "1"}, {"b", "2"}, {"event-id", "the-uuid"}}, headersOf(m))
 
 	msg.Metadata[outbox.HeaderEventID] = "from-metadata"
-	m, err = kafka.Marshaler{}.Marshal("t", msg)
+	m, err = kafka.Marshal("t", msg, false)
 	require.NoError(t, err)
 	require.Equal(t, [][2]string{{"a", "1"}, {"b", "2"}, {"event-id", "from-metadata"}}, headersOf(m))
 }
@@ -91,9 +91,9 @@ func TestMarshaler_TakesKeyAndHeadersFromMetadata(t *testing.T) {
 func TestMarshaler_RefusesAMessageWithoutKeyUnlessAllowed(t *testing.T) {
 	t.Parallel()
 	msg := message.NewMessage("u", nil)
-	_, err := kafka.Marshaler{}.Marshal("t", msg)
+	_, err := kafka.Marshal("t", msg, false)
 	require.ErrorIs(t, err, outbox.ErrUnpublishable)
-	m, err := kafka.Marshaler{AllowNoKey: true}.Marshal("t", msg)
+	m, err := kafka.Marshal("t", msg, true)
 	require.NoError(t, err)
 	require.Nil(t, m.Key)
 }
@@ -113,8 +113,7 @@ func TestMarshaler_NamesAMessageByItsEventID(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			msg, err := kafka.Marshaler{}.Unmarshal(&sarama.ConsumerMessage{Headers: c.headers})
-			require.NoError(t, err)
+			msg, _ := kafka.Received(t.Context(), "", &sarama.ConsumerMessage{Headers: c.headers})
 			if c.want == "" {
 				require.NoError(t, uuid.Validate(msg.UUID))
 				return
@@ -176,13 +175,13 @@ func requireRoundTrip(t *testing.T, r harness.Record) {
 	for _, h := range r.Headers {
 		cm.Headers = append(cm.Headers, &sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
 	}
-	msg, rec := kafka.Marshaler{}.Message(context.Background(), "group", cm)
+	msg, rec := kafka.Received(context.Background(), "group", cm)
 	from, ok := record.From(msg.Context())
 	require.True(t, ok)
 	require.Same(t, rec, from)
 	require.Equal(t, "group", rec.Group)
 	require.Equal(t, r.Offset, rec.Offset)
-	back, err := kafka.Marshaler{}.Marshal("elsewhere", msg)
+	back, err := kafka.Marshal("elsewhere", msg, false)
 	require.NoError(t, err)
 	require.Equal(t, r.Value == nil, back.Value == nil)
 	require.Equal(t, r.Key == nil, back.Key == nil)
@@ -199,19 +198,19 @@ func BenchmarkMarshaler_Entry(b *testing.B) {
 	delete(e.Headers, "millrace-key")
 	b.ReportAllocs()
 	for b.Loop() {
-		_ = kafka.Marshaler{}.Entry(&e)
+		_ = kafka.Entry(&e)
 	}
 }
 
 func BenchmarkMarshaler_Message(b *testing.B) {
 	e := sampleEntry("notification.v1")
-	p := kafka.Marshaler{}.Entry(&e)
+	p := kafka.Entry(&e)
 	cm := &sarama.ConsumerMessage{Topic: "notification.v1", Key: []byte("k"), Value: []byte("v")}
 	for i := range p.Headers {
 		cm.Headers = append(cm.Headers, &p.Headers[i])
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = kafka.Marshaler{}.Message(context.Background(), "g", cm)
+		_, _ = kafka.Received(context.Background(), "g", cm)
 	}
 }

@@ -10,20 +10,15 @@ type placed interface {
 	partition() int32
 }
 
-// onPartition is the Metadata of a message that a stock publisher sends.
-type onPartition int32
-
-func (p onPartition) partition() int32 { return int32(p) }
-
 // partitioner sends a message to the partition its record names, if the topic
 // has it, and by the murmur2 hash of its key otherwise.
 type partitioner struct{ byKey sarama.Partitioner }
 
-// NewPartitioner returns the partitioner of the safe profile: the partition of
-// an record.Record if the message has one and the topic is that wide, else the
+// newPartitioner returns the partitioner of the safe profile: the partition of
+// a record.Record if the message has one and the topic is that wide, else the
 // key's murmur2 hash as Java's producer computes it. A message without a key
 // goes to a random partition.
-func NewPartitioner(topic string) sarama.Partitioner {
+func newPartitioner(topic string) sarama.Partitioner {
 	return &partitioner{byKey: sarama.NewMurmur2Partitioner(topic)}
 }
 

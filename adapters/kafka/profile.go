@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -45,9 +46,9 @@ type Config struct {
 	// CloseTimeout is how long Publisher.Close waits for acknowledgements
 	// before it gives up on them. Default 10s.
 	CloseTimeout time.Duration
-	// OnState is called when the publisher's view of the broker changes, from
-	// a goroutine that must not be held up. Default nil.
-	OnState func(State)
+	// Hooks report what happens to the Publisher and to Subscribers.
+	// Default: none.
+	Hooks Hooks
 	// Tune changes the finished Sarama configuration. Values that endanger
 	// order or durability are refused afterwards. Default nil.
 	Tune func(*sarama.Config)
@@ -73,28 +74,21 @@ type SASL struct {
 const retryMax = 2000
 
 func (c Config) withDefaults() Config {
-	c.ClientID = orDefault(c.ClientID, "millrace")
-	c.DialTimeout = orDefault(c.DialTimeout, 5*time.Second)
-	c.RequestTimeout = orDefault(c.RequestTimeout, 10*time.Second)
-	c.RetryBackoff = orDefault(c.RetryBackoff, 100*time.Millisecond)
-	c.MaxRetryBackoff = orDefault(c.MaxRetryBackoff, 2*time.Second)
-	c.Compression = orDefault(c.Compression, "lz4")
-	c.CloseTimeout = orDefault(c.CloseTimeout, 10*time.Second)
-	c.MaxMessageBytes = orDefault(c.MaxMessageBytes, 1_000_000)
+	c.ClientID = cmp.Or(c.ClientID, "millrace")
+	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, 10*time.Second)
+	c.RetryBackoff = cmp.Or(c.RetryBackoff, 100*time.Millisecond)
+	c.MaxRetryBackoff = cmp.Or(c.MaxRetryBackoff, 2*time.Second)
+	c.Compression = cmp.Or(c.Compression, "lz4")
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, 10*time.Second)
+	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, 1_000_000)
+	c.Hooks = c.Hooks.withDefaults()
 	return c
 }
 
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
-}
-
-// Sarama returns the safe profile as a Sarama configuration with Tune applied,
+// saramaConfig returns the safe profile as a Sarama configuration with Tune applied,
 // or an error that joins everything that is wrong with the result.
-func (c Config) Sarama() (*sarama.Config, error) {
+func (c Config) saramaConfig() (*sarama.Config, error) {
 	errs := c.check()
 	c = c.withDefaults()
 	sc := sarama.NewConfig()
@@ -120,7 +114,7 @@ func (c Config) Sarama() (*sarama.Config, error) {
 
 // Validate returns everything that is wrong with the configuration, joined.
 func (c Config) Validate() error {
-	_, err := c.Sarama()
+	_, err := c.saramaConfig()
 	return err
 }
 
@@ -154,7 +148,7 @@ func (c Config) connection(sc *sarama.Config) {
 func (c Config) producer(sc *sarama.Config) {
 	sc.Producer.RequiredAcks = sarama.WaitForAll
 	sc.Producer.Idempotent = true
-	sc.Producer.Partitioner = NewPartitioner
+	sc.Producer.Partitioner = newPartitioner
 	sc.Producer.MaxMessageBytes = c.MaxMessageBytes
 	sc.Producer.Timeout = c.RequestTimeout / 2 // the broker gives up first, with a reason
 	sc.Producer.Compression = codecs[c.Compression]

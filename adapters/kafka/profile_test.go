@@ -19,7 +19,7 @@ var someBroker = []string{"127.0.0.1:9092"}
 
 func TestConfig_IsSafeByDefault(t *testing.T) {
 	t.Parallel()
-	sc, err := kafka.Config{Brokers: someBroker}.Sarama()
+	sc, err := kafka.SaramaConfig(kafka.Config{Brokers: someBroker})
 	require.NoError(t, err)
 	require.Equal(t, "millrace", sc.ClientID)
 	require.Equal(t, sarama.MaxVersion, sc.Version)

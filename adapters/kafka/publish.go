@@ -10,8 +10,9 @@ import (
 
 // Publish sends messages to topic in one go and returns when the broker has made
 // all of them durable. A message's key, headers and partition are those of the
-// record.Record its context carries, else made from its metadata as
-// Marshaler.Marshal tells.
+// record.Record its context carries. Otherwise the key is the metadata
+// outbox.MetadataKey, and the other metadata are the headers; the event id is the
+// message's UUID if the metadata has none.
 //
 // It retries for as long as the messages' contexts live. An error that is
 // outbox.ErrUnpublishable is final; after any other error some of the messages

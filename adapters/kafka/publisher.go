@@ -22,7 +22,7 @@ import (
 type Publisher struct {
 	cfg       Config
 	sarama    *sarama.Config
-	marshaler Marshaler
+	marshaler marshaler
 	topics    *topicCache
 
 	// life ends with Close. It is kept because waits inside Sarama must end
@@ -52,13 +52,13 @@ var (
 // NewPublisher returns a publisher, which connects when it is first used. It
 // refuses a configuration that is wrong or unsafe, with all reasons joined.
 func NewPublisher(cfg Config) (*Publisher, error) {
-	sc, err := cfg.Sarama()
+	sc, err := cfg.saramaConfig()
 	if err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
 	p := &Publisher{
-		cfg: cfg, sarama: sc, marshaler: Marshaler{AllowNoKey: cfg.AllowNoKey},
+		cfg: cfg, sarama: sc, marshaler: marshaler{allowNoKey: cfg.AllowNoKey},
 		turn: make(chan struct{}, 1), state: State{Reachable: true, Since: time.Now()},
 	}
 	p.topics = newTopicCache(newAdmin(cfg, sc), cfg.MaxMessageBytes)

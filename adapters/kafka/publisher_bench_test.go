@@ -63,7 +63,7 @@ func BenchmarkPublisher_PublishBatch(b *testing.B) {
 // BenchmarkSyncProducer sends the same messages one by one, as stock publishers do.
 func BenchmarkSyncProducer(b *testing.B) {
 	brokers := harness.Brokers(b)
-	sc, err := kafka.Config{Brokers: brokers}.Sarama()
+	sc, err := kafka.SaramaConfig(kafka.Config{Brokers: brokers})
 	require.NoError(b, err)
 	producer, err := sarama.NewSyncProducer(brokers, sc)
 	require.NoError(b, err)
@@ -71,7 +71,7 @@ func BenchmarkSyncProducer(b *testing.B) {
 	entries := likely(harness.Topic(b, 4), 1000)
 	i := 0
 	for b.Loop() {
-		_, _, err := producer.SendMessage(kafka.Marshaler{}.Entry(&entries[i%1000]))
+		_, _, err := producer.SendMessage(kafka.Entry(&entries[i%1000]))
 		require.NoError(b, err)
 		i++
 	}

@@ -150,7 +150,7 @@ func TestPublisher_ReportsTroubleAndRecovery(t *testing.T) {
 	t.Parallel()
 	cluster, brokers := fake(t, topic, 1)
 	states := make(chan kafka.State, 100)
-	pub := newPublisher(t, brokers, func(c *kafka.Config) { c.OnState = func(s kafka.State) { states <- s } })
+	pub := newPublisher(t, brokers, func(c *kafka.Config) { c.Hooks.State = func(s kafka.State) { states <- s } })
 	require.NoError(t, pub.Connect(t.Context()))
 	require.True(t, pub.State().Reachable)
 	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})

@@ -6,15 +6,11 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
-	wmkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/components/forwarder"
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
-	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -41,32 +37,4 @@ func TestPublisher_ServesAStockForwarder(t *testing.T) {
 	harness.AssertComplete(t, records, eventID, ids(entries))
 	require.Equal(t, "counted", records[0].Header(outbox.HeaderEventType))
 	require.Empty(t, records[0].Header(outbox.MetadataKey))
-}
-
-func TestMarshaler_ServesStockPublishersAndSubscribers(t *testing.T) {
-	t.Parallel()
-	brokers, topic := harness.Brokers(t), harness.Topic(t, 3)
-	sc, err := kafka.Config{Brokers: brokers}.Sarama()
-	require.NoError(t, err)
-	pub, err := wmkafka.NewPublisher(wmkafka.PublisherConfig{Brokers: brokers, Marshaler: kafka.Marshaler{}, OverwriteSaramaConfig: sc}, nil)
-	require.NoError(t, err)
-	msg := message.NewMessage("the-uuid", []byte("x"))
-	msg.SetContext(record.With(t.Context(), &record.Record{Partition: 2, Key: []byte("21"), Headers: []record.Header{{Key: "event-id", Value: []byte("the-uuid")}}}))
-	require.NoError(t, pub.Publish(topic, msg))
-	require.NoError(t, pub.Close())
-
-	sub, err := wmkafka.NewSubscriber(wmkafka.SubscriberConfig{
-		Brokers: brokers, Unmarshaler: kafka.Marshaler{}, ConsumerGroup: harness.Group(t), OverwriteSaramaConfig: sc,
-	}, nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, sub.Close()) })
-	got, err := sub.Subscribe(t.Context(), topic)
-	require.NoError(t, err)
-	received := <-got
-	require.Equal(t, "the-uuid", received.UUID)
-	require.Equal(t, "x", string(received.Payload))
-	received.Ack()
-	records := harness.ReadTopic(t, brokers, topic)
-	require.Len(t, records, 1)
-	require.EqualValues(t, 2, records[0].Partition)
 }

@@ -31,7 +31,7 @@ func TestPubSub(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			open := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
-				return openPubSub(t, kafka.SubscriberConfig{Group: group, Concurrency: concurrency})
+				return openPubSub(t, group, kafka.SubscriberConfig{Concurrency: concurrency})
 			}
 			tests.TestPubSub(t, tests.Features{
 				ConsumerGroups: true, GuaranteedOrder: true, Persistent: true,
@@ -48,11 +48,11 @@ func TestPubSub_NewGroupReceivesOldMessages(t *testing.T) {
 	tests.TestNewSubscriberReceivesOldMessages(t, tests.TestContext{
 		TestID: tests.NewTestID(), Features: tests.Features{NewSubscriberReceivesOldMessages: true},
 	}, func(t *testing.T) (message.Publisher, message.Subscriber) {
-		return openPubSub(t, kafka.SubscriberConfig{Group: harness.Group(t)})
+		return openPubSub(t, harness.Group(t), kafka.SubscriberConfig{})
 	})
 }
 
-func openPubSub(t *testing.T, cfg kafka.SubscriberConfig) (message.Publisher, message.Subscriber) {
+func openPubSub(t *testing.T, group string, cfg kafka.SubscriberConfig) (message.Publisher, message.Subscriber) {
 	t.Helper()
 	conf := kafka.Config{Brokers: harness.Brokers(t)}
 	pub, err := kafka.NewPublisher(conf)
@@ -60,7 +60,7 @@ func openPubSub(t *testing.T, cfg kafka.SubscriberConfig) (message.Publisher, me
 	cfg.CreateTopics = &kafka.Topic{Partitions: 4, Replicas: 1, NoDeadLetters: true}
 	cfg.DrainTimeout = 2 * time.Second                                          // the suite closes with messages that it never answers
 	cfg.NackBackOff, cfg.NackBackOffMax = time.Millisecond, 20*time.Millisecond // and refuses some of them a hundred times
-	sub, err := kafka.NewSubscriber(conf, cfg)
+	sub, err := kafka.NewSubscriber(group, conf, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { // the suite leaves some of them open
 		require.NoError(t, sub.Close())

@@ -63,7 +63,7 @@ func (p *Publisher) fine() {
 }
 
 func (p *Publisher) report(changed bool, st State) {
-	if changed && p.cfg.OnState != nil {
-		p.cfg.OnState(st)
+	if changed {
+		p.cfg.Hooks.State(st)
 	}
 }

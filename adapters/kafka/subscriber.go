@@ -13,9 +13,6 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// ErrSubscriberClosed means that Close was called before.
-var ErrSubscriberClosed = errors.New("subscriber is closed")
-
 var (
 	_ message.Subscriber           = (*Subscriber)(nil)
 	_ message.SubscribeInitializer = (*Subscriber)(nil)
@@ -41,6 +38,7 @@ var (
 //
 // A Subscriber may be used by many goroutines.
 type Subscriber struct {
+	group  string
 	cfg    SubscriberConfig
 	conf   Config
 	paused pauses
@@ -50,15 +48,20 @@ type Subscriber struct {
 	subs   map[*subscription]struct{}
 }
 
-// NewSubscriber checks both configurations and connects to nothing. The error
-// names every field that is wrong.
-func NewSubscriber(conf Config, cfg SubscriberConfig) (*Subscriber, error) {
-	cfg = cfg.withDefaults()
-	conf.Tune = cfg.tune(conf.Tune)
-	if err := errors.Join(conf.Validate(), cfg.validate()); err != nil {
+// NewSubscriber returns a subscriber for a consumer group. Groups are independent
+// of each other; the members of one group share the partitions of a topic. It does
+// not connect. The error names every field that is wrong.
+func NewSubscriber(group string, cfg Config, sub SubscriberConfig) (*Subscriber, error) {
+	sub = sub.withDefaults()
+	cfg.Tune = sub.tune(cfg.Tune)
+	var noGroup error
+	if group == "" {
+		noGroup = errors.New("group: must not be empty")
+	}
+	if err := errors.Join(noGroup, cfg.Validate(), sub.validate()); err != nil {
 		return nil, fmt.Errorf("kafka subscriber: %w", err)
 	}
-	return &Subscriber{cfg: cfg, conf: conf, subs: make(map[*subscription]struct{})}, nil
+	return &Subscriber{group: group, cfg: sub, conf: cfg.withDefaults(), subs: make(map[*subscription]struct{})}, nil
 }
 
 // Subscribe joins the group for topic, as a member of its own, and delivers
@@ -81,7 +84,7 @@ func (s *Subscriber) start(ctx context.Context, topic string, messages chan *mes
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return fmt.Errorf("subscribe %s: %w", topic, ErrSubscriberClosed)
+		return fmt.Errorf("subscribe %s: %w", topic, ErrClosed)
 	}
 	sub := newSubscription(ctx, s, topic, messages, batches)
 	s.subs[sub] = struct{}{}
@@ -97,7 +100,7 @@ func (s *Subscriber) start(ctx context.Context, topic string, messages chan *mes
 
 // Close stops fetching, waits up to DrainTimeout for the handlers of the
 // messages that are out, commits and leaves the groups. Messages whose handlers
-// did not finish are told to Hooks.Abandoned. Closing again waits as well.
+// did not finish are reported to Hooks.Abandoned. Closing again waits as well.
 func (s *Subscriber) Close() error {
 	s.mu.Lock()
 	s.closed = true

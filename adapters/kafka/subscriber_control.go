@@ -76,8 +76,9 @@ func (c *claim) seek(offset int64) {
 	c.stopWithin(c.sub.cfg.RevokeGrace)
 }
 
-// ClaimStatus tells how far a partition is that this Subscriber has claimed.
-type ClaimStatus struct {
+// Claim is one partition that a Subscriber consumes, and how far it is.
+type Claim struct {
+	Group     string
 	Topic     string
 	Partition int32
 	// Next is the offset to be committed: everything below it is finished. It
@@ -96,28 +97,30 @@ type ClaimStatus struct {
 }
 
 // Status lists the claimed partitions by topic and partition.
-func (s *Subscriber) Status() []ClaimStatus {
+func (s *Subscriber) Status() []Claim {
 	s.mu.Lock()
 	subs := s.subscriptions()
 	s.mu.Unlock()
-	var all []ClaimStatus
+	var all []Claim
 	for _, sub := range subs {
 		for _, c := range sub.allClaims() {
 			c.do(func() { all = append(all, c.status()) })
 		}
 	}
-	slices.SortFunc(all, func(a, b ClaimStatus) int {
+	slices.SortFunc(all, func(a, b Claim) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return all
 }
 
-func (c *claim) status() ClaimStatus {
-	st := ClaimStatus{
-		Topic: c.topic, Partition: c.partition,
-		Next: c.window.mark, End: c.end(),
-		Waiting: c.window.waiting, Refused: len(c.window.asleep.lanes), Paused: c.held,
-	}
+// at is the claim with the offset next, without the figures.
+func (c *claim) at(next int64) Claim {
+	return Claim{Group: c.sub.groupID, Topic: c.topic, Partition: c.partition, Next: next, End: c.end(), Paused: c.held}
+}
+
+func (c *claim) status() Claim {
+	st := c.at(c.window.mark)
+	st.Waiting, st.Refused = c.window.waiting, len(c.window.asleep.lanes)
 	for d := range c.outstanding {
 		st.Outstanding += len(d.records)
 		st.Oldest = max(st.Oldest, time.Since(d.since))

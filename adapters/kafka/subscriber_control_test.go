@@ -21,7 +21,7 @@ import (
 func TestSubscriber_PausedPartitionWaitsWhileOthersFlow(t *testing.T) {
 	t.Parallel()
 	topic, group := harness.Topic(t, 2), harness.Group(t)
-	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group})
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{})
 	sub.Pause(topic, 0) // before the partition is claimed
 	messages := subscribe(t, sub, topic)
 	for i := range 20 {
@@ -59,7 +59,7 @@ func TestSubscriber_SeekGoesBackAndForth(t *testing.T) {
 	t.Parallel()
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, 100, 1)
-	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group})
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{})
 	require.ErrorIs(t, sub.Seek(topic, 0, 5), kafka.ErrNotClaimed)
 	messages := subscribe(t, sub, topic)
 	read := func(from, to int64) {
@@ -88,9 +88,9 @@ func TestSubscriber_TellsOfStuckHandlers(t *testing.T) {
 		since time.Duration
 	}
 	reports := make(chan report, 100)
-	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, StuckAfter: 100 * time.Millisecond, Hooks: kafka.SubscriberHooks{
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{StuckAfter: 100 * time.Millisecond}, kafka.Hooks{
 		Stuck: func(rec *record.Record, since time.Duration) { reports <- report{rec, since} },
-	}})
+	})
 	msg := next(t, subscribe(t, sub, topic))
 	for i := range 2 { // it is reported again while it lasts
 		r := <-reports
@@ -108,10 +108,10 @@ func TestSubscriber_SeesNewPartitions(t *testing.T) {
 	t.Parallel()
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	assigned := make(chan int32, 10)
-	sub, err := kafka.NewSubscriber(
-		kafka.Config{Brokers: harness.Brokers(t), Tune: func(sc *sarama.Config) { sc.Metadata.RefreshFrequency = 200 * time.Millisecond }},
-		kafka.SubscriberConfig{Group: group, Hooks: kafka.SubscriberHooks{Assigned: func(_ string, p int32, _ int64) { assigned <- p }}},
-	)
+	sub, err := kafka.NewSubscriber(group, kafka.Config{
+		Brokers: harness.Brokers(t), Tune: func(sc *sarama.Config) { sc.Metadata.RefreshFrequency = 200 * time.Millisecond },
+		Hooks: kafka.Hooks{Assigned: func(c kafka.Claim) { assigned <- c.Partition }},
+	}, kafka.SubscriberConfig{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, sub.Close()) }()
 	subscribe(t, sub, topic)
@@ -125,11 +125,11 @@ func TestSubscriber_WaitsForItsTopic(t *testing.T) {
 	t.Parallel()
 	topic, group := harness.Group(t), harness.Group(t) // a free name
 	var errs atomic.Int64
-	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, Hooks: kafka.SubscriberHooks{Error: func(at string, err error) {
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{}, kafka.Hooks{Error: func(at string, err error) {
 		if at == topic && err != nil {
 			errs.Add(1)
 		}
-	}}})
+	}})
 	messages := subscribe(t, sub, topic)
 	require.Eventually(t, func() bool { return errs.Load() > 0 }, liveness, time.Millisecond)
 	require.NoError(t, harness.CreateTopic(t.Context(), harness.Brokers(t), topic, 1))
@@ -142,7 +142,7 @@ func TestSubscriber_BatchesHoldWhatIsThereAndCommitByMessage(t *testing.T) {
 	const n, keys = 1000, 7
 	topic, group := harness.Topic(t, 2), harness.Group(t)
 	produce(t, topic, n, keys)
-	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, MaxBatch: 64, Buffer: 128, NackBackOff: time.Millisecond})
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{MaxBatch: 64, Buffer: 128, NackBackOff: time.Millisecond})
 	batches, err := sub.SubscribeBatches(context.Background(), topic)
 	require.NoError(t, err)
 	done := newJournal()
@@ -184,7 +184,7 @@ func TestSubscriber_SettledKeysOfABatchGoOnWhileOthersAreAtWork(t *testing.T) {
 	t.Parallel()
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, 20, 2) // k0 and k1 in turn
-	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, Concurrency: 2, MaxBatch: 4, NackBackOff: time.Millisecond})
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{Concurrency: 2, MaxBatch: 4, NackBackOff: time.Millisecond})
 	batches, err := sub.SubscribeBatches(context.Background(), topic)
 	require.NoError(t, err)
 	nextBatch := func() *record.Batch {
@@ -253,9 +253,9 @@ func TestSubscriber_CarriesOnWhenTheBrokerComesBack(t *testing.T) {
 		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(value)}).FirstErr())
 	}
 	var errs atomic.Int64
-	sub, err := kafka.NewSubscriber(kafka.Config{Brokers: server.Brokers()}, kafka.SubscriberConfig{
-		Group: "g", Hooks: kafka.SubscriberHooks{Error: func(string, error) { errs.Add(1) }},
-	})
+	sub, err := kafka.NewSubscriber("g", kafka.Config{
+		Brokers: server.Brokers(), Hooks: kafka.Hooks{Error: func(string, error) { errs.Add(1) }},
+	}, kafka.SubscriberConfig{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sub.Close()) })
 	messages := subscribe(t, sub, topic)
@@ -278,11 +278,11 @@ func TestSubscriber_CarriesOnWhenTheBrokerComesBack(t *testing.T) {
 
 func TestNewSubscriber_NamesEveryWrongField(t *testing.T) {
 	t.Parallel()
-	_, err := kafka.NewSubscriber(kafka.Config{}, kafka.SubscriberConfig{
+	_, err := kafka.NewSubscriber("", kafka.Config{}, kafka.SubscriberConfig{
 		Concurrency: -1, MaxAhead: -1, Buffer: -1, MaxBatch: -1, NackBackOff: -1, NackBackOffMax: -2, Rebalance: 7,
 	})
 	for _, field := range []string{
-		"Brokers", "Group", "Concurrency", "MaxAhead", "Buffer", "MaxBatch", "NackBackOff", "NackBackOffMax", "Rebalance",
+		"Brokers", "group:", "Concurrency", "MaxAhead", "Buffer", "MaxBatch", "NackBackOff", "NackBackOffMax", "Rebalance",
 	} {
 		require.ErrorContains(t, err, field)
 	}
@@ -290,7 +290,7 @@ func TestNewSubscriber_NamesEveryWrongField(t *testing.T) {
 
 func TestSubscriber_RefusesAfterClose(t *testing.T) {
 	t.Parallel()
-	sub, err := kafka.NewSubscriber(kafka.Config{Brokers: []string{"127.0.0.1:1"}}, kafka.SubscriberConfig{Group: "g"})
+	sub, err := kafka.NewSubscriber("g", kafka.Config{Brokers: []string{"127.0.0.1:1"}}, kafka.SubscriberConfig{})
 	require.NoError(t, err)
 	messages, err := sub.Subscribe(t.Context(), "t") // no broker is up: it keeps trying
 	require.NoError(t, err)
@@ -299,7 +299,7 @@ func TestSubscriber_RefusesAfterClose(t *testing.T) {
 	_, open := <-messages
 	require.False(t, open)
 	_, err = sub.Subscribe(t.Context(), "t")
-	require.ErrorIs(t, err, kafka.ErrSubscriberClosed)
+	require.ErrorIs(t, err, kafka.ErrClosed)
 	_, err = sub.SubscribeBatches(t.Context(), "t")
-	require.ErrorIs(t, err, kafka.ErrSubscriberClosed)
+	require.ErrorIs(t, err, kafka.ErrClosed)
 }

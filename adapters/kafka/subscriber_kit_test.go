@@ -71,9 +71,13 @@ func committed(t testing.TB, group, topic string) map[int32]int64 {
 	return at
 }
 
-func newSubscriber(t testing.TB, cfg kafka.SubscriberConfig) *kafka.Subscriber {
+func newSubscriber(t testing.TB, group string, cfg kafka.SubscriberConfig, hooks ...kafka.Hooks) *kafka.Subscriber {
 	t.Helper()
-	sub, err := kafka.NewSubscriber(kafka.Config{Brokers: harness.Brokers(t)}, cfg)
+	conf := kafka.Config{Brokers: harness.Brokers(t)}
+	for _, h := range hooks {
+		conf.Hooks = conf.Hooks.Tee(h)
+	}
+	sub, err := kafka.NewSubscriber(group, conf, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sub.Close()) })
 	return sub

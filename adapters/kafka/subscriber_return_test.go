@@ -18,8 +18,8 @@ func TestSubscriber_PartitionThatComesBackIsFetchedAgain(t *testing.T) {
 	const n, keys, partitions = 400, 20, 4
 	topic, group := harness.Topic(t, partitions), harness.Group(t)
 	produce(t, topic, n, keys)
-	cfg := kafka.SubscriberConfig{Group: group, Buffer: 5, RevokeGrace: -1, DrainTimeout: -1}
-	sub := newSubscriber(t, cfg)
+	cfg := kafka.SubscriberConfig{Buffer: 5, RevokeGrace: -1, DrainTimeout: -1}
+	sub := newSubscriber(t, group, cfg)
 	done, released := newJournal(), make(chan struct{})
 	handle(subscribe(t, sub, topic), func(msg *message.Message) {
 		select {
@@ -44,7 +44,7 @@ func TestSubscriber_PartitionThatComesBackIsFetchedAgain(t *testing.T) {
 	for p := range int32(partitions) {
 		sub.Pause(topic, p)
 	}
-	guest := newSubscriber(t, cfg)
+	guest := newSubscriber(t, group, cfg)
 	taken := subscribe(t, guest, topic)
 	next(t, taken) // it has half of them
 	require.NoError(t, guest.Close())

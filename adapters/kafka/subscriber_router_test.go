@@ -26,7 +26,7 @@ func TestSubscriber_RouterCloseHarmsNoHealthyMessage(t *testing.T) {
 	for round := range closes + 1 {
 		router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
 		require.NoError(t, err)
-		sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, Concurrency: 4})
+		sub := newSubscriber(t, group, kafka.SubscriberConfig{Concurrency: 4})
 		router.AddConsumerHandler("work", topic, sub, func(msg *message.Message) error {
 			select {
 			case <-msg.Context().Done(): // a stop that cancels makes healthy messages dead letters

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 
 // subscription is one topic consumed as one member of the group.
 type subscription struct {
+	groupID  string
 	cfg      SubscriberConfig
 	conf     Config
 	topic    string
@@ -43,7 +45,7 @@ type subscription struct {
 
 func newSubscription(ctx context.Context, s *Subscriber, topic string, messages chan *message.Message, batches chan *record.Batch) *subscription {
 	sub := &subscription{
-		cfg: s.cfg, conf: s.conf, topic: topic, maxBatch: 1,
+		groupID: s.group, cfg: s.cfg, conf: s.conf, topic: topic, maxBatch: 1,
 		messages: messages, batches: batches,
 		base: context.WithoutCancel(ctx), done: make(chan struct{}),
 		claims: make(map[int32]*claim), paused: &s.paused,
@@ -62,7 +64,7 @@ func (s *subscription) run() {
 	for attempt := 1; s.stop.Err() == nil; attempt++ {
 		began := time.Now()
 		if err := s.member(); err != nil {
-			s.cfg.Hooks.Error(s.topic, err)
+			s.report(err)
 		}
 		if time.Since(began) > rejoinMax {
 			attempt = 1
@@ -78,7 +80,7 @@ func (s *subscription) run() {
 
 // member connects, joins the group and consumes session after session.
 func (s *subscription) member() error {
-	sc, err := s.conf.Sarama()
+	sc, err := s.conf.saramaConfig()
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func (s *subscription) member() error {
 		return err
 	}
 	defer s.closeInTime(client)()
-	group, err := sarama.NewConsumerGroupFromClient(s.cfg.Group, client)
+	group, err := sarama.NewConsumerGroupFromClient(s.groupID, client)
 	if err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func (s *subscription) member() error {
 	var reporter sync.WaitGroup
 	reporter.Go(func() {
 		for err := range group.Errors() {
-			s.cfg.Hooks.Error(s.topic, err)
+			s.report(err)
 		}
 	})
 	err = errors.Join(s.sessions(group), group.Close())
@@ -116,7 +118,7 @@ func (s *subscription) sessions(group sarama.ConsumerGroup) error {
 			return err
 		}
 		if err != nil && s.stop.Err() == nil {
-			s.cfg.Hooks.Error(s.topic, err)
+			s.report(err)
 		}
 		if time.Since(began) > steady {
 			attempt = 1
@@ -153,17 +155,16 @@ func (s *subscription) closeInTime(client sarama.Client) func() {
 	}
 }
 
+// report tells Hooks.Error of a failure that is retried.
+func (s *subscription) report(err error) {
+	s.conf.Hooks.Error(s.topic, fmt.Errorf("group %s: %w", s.groupID, err))
+}
+
 func (s *subscription) wait(d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-s.stop.Done():
 	}
-}
-
-// receive makes a message of a consumed record. Its context is ctx with the
-// exact record.
-func (s *subscription) receive(ctx context.Context, rec *sarama.ConsumerMessage) (*message.Message, *record.Record) {
-	return Marshaler{}.Message(ctx, s.cfg.Group, rec)
 }
 
 // handler is the sarama.ConsumerGroupHandler of a subscription.
@@ -177,10 +178,10 @@ func (handler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, sc sarama.ConsumerGroupClaim) error {
 	c := newClaim(h.sub, session, sc)
 	h.sub.enter(c)
-	h.sub.cfg.Hooks.Assigned(c.topic, c.partition, sc.InitialOffset())
+	h.sub.conf.Hooks.Assigned(c.at(sc.InitialOffset()))
 	c.run(sc.Messages())
 	h.sub.leave(c)
-	h.sub.cfg.Hooks.Revoked(c.topic, c.partition, c.window.mark)
+	h.sub.conf.Hooks.Revoked(c.at(c.window.mark))
 	return nil
 }
 

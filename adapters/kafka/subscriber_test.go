@@ -25,7 +25,7 @@ func TestSubscriber_GracefulStopsDuplicateNothing(t *testing.T) {
 	done := newJournal()
 
 	for round := range closes + 1 {
-		sub := newSubscriber(t, kafka.SubscriberConfig{Group: group, Concurrency: 8})
+		sub := newSubscriber(t, group, kafka.SubscriberConfig{Concurrency: 8})
 		wait := handle(subscribe(t, sub, topic), func(msg *message.Message) {
 			<-time.After(rand.N(3 * time.Millisecond)) // the handler's work
 			done.note(t, msg)
@@ -48,7 +48,7 @@ func TestSubscriber_StopLeavesHandlersTheirTime(t *testing.T) {
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, 2, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	sub := newSubscriber(t, kafka.SubscriberConfig{Group: group})
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{})
 	messages, err := sub.Subscribe(ctx, topic)
 	require.NoError(t, err)
 	msg := next(t, messages)
@@ -76,10 +76,8 @@ func TestSubscriber_StuckHandlerIsLeftBehindAtItsDeadline(t *testing.T) {
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, 1, 1)
 	abandoned := make(chan *record.Record, 1)
-	sub := newSubscriber(t, kafka.SubscriberConfig{
-		Group: group, DrainTimeout: 300 * time.Millisecond,
-		Hooks: kafka.SubscriberHooks{Abandoned: func(rec *record.Record) { abandoned <- rec }},
-	})
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{DrainTimeout: 300 * time.Millisecond},
+		kafka.Hooks{Abandoned: func(rec *record.Record) { abandoned <- rec }})
 	msg := next(t, subscribe(t, sub, topic))
 	require.NoError(t, sub.Close())
 	require.ErrorIs(t, msg.Context().Err(), context.Canceled)
@@ -87,7 +85,7 @@ func TestSubscriber_StuckHandlerIsLeftBehindAtItsDeadline(t *testing.T) {
 	msg.Ack() // too late
 	require.Empty(t, committed(t, group, topic))
 
-	again := next(t, subscribe(t, newSubscriber(t, kafka.SubscriberConfig{Group: group}), topic))
+	again := next(t, subscribe(t, newSubscriber(t, group, kafka.SubscriberConfig{}), topic))
 	require.Equal(t, place{0, 0}, placeOf(t, again))
 	again.Ack()
 }
@@ -106,17 +104,17 @@ func testHandOver(t *testing.T, mode kafka.Rebalance) {
 	const partitions = 4
 	topic, group := harness.Topic(t, partitions), harness.Group(t)
 	produce(t, topic, 400, 40)
-	cfg := kafka.SubscriberConfig{Group: group, Rebalance: mode, DrainTimeout: time.Second}
+	cfg := kafka.SubscriberConfig{Rebalance: mode, DrainTimeout: time.Second}
 
 	stuck := map[place]*message.Message{}
-	old := subscribe(t, newSubscriber(t, cfg), topic)
+	old := subscribe(t, newSubscriber(t, group, cfg), topic)
 	for range partitions {
 		msg := next(t, old)
 		stuck[placeOf(t, msg)] = msg // and never answered
 	}
 
 	began := time.Now()
-	msg := next(t, subscribe(t, newSubscriber(t, cfg), topic))
+	msg := next(t, subscribe(t, newSubscriber(t, group, cfg), topic))
 	took := time.Since(began)
 	t.Logf("%s hand-over took %s", t.Name(), took)
 	require.Less(t, took, 30*time.Second) // 2 s is the promise, logged above; the machine may be busy
@@ -140,10 +138,10 @@ func TestSubscriber_RebalancesDuplicateNothingWhileHandlersAreQuick(t *testing.T
 		done.note(t, msg)
 		msg.Ack()
 	}
-	cfg := kafka.SubscriberConfig{Group: group, Concurrency: 2, RevokeGrace: 5 * time.Second}
-	wait := handle(subscribe(t, newSubscriber(t, cfg), topic), work)
+	cfg := kafka.SubscriberConfig{Concurrency: 2, RevokeGrace: 5 * time.Second}
+	wait := handle(subscribe(t, newSubscriber(t, group, cfg), topic), work)
 	for i := 0; done.count() < n && i < 5; i++ {
-		guest := newSubscriber(t, cfg)
+		guest := newSubscriber(t, group, cfg)
 		left := handle(subscribe(t, guest, topic), work)
 		before := done.count()
 		require.Eventually(t, func() bool { return done.count() >= min(n, before+n/10) }, liveness, time.Millisecond)
@@ -161,10 +159,10 @@ func TestSubscriber_CommitNeverPassesAnUnfinishedMessage(t *testing.T) {
 	const n, keys = 3000, 100
 	topic, group := harness.Topic(t, 2), harness.Group(t)
 	produce(t, topic, n, keys)
-	cfg := kafka.SubscriberConfig{Group: group, Concurrency: 16, MaxAhead: 300, DrainTimeout: -1}
+	cfg := kafka.SubscriberConfig{Concurrency: 16, MaxAhead: 300, DrainTimeout: -1}
 
 	done, held := newJournal(), newJournal()
-	sub := newSubscriber(t, cfg)
+	sub := newSubscriber(t, group, cfg)
 	wait := handle(subscribe(t, sub, topic), func(msg *message.Message) {
 		if rand.IntN(100) == 0 {
 			held.note(t, msg)
@@ -185,7 +183,7 @@ func TestSubscriber_CommitNeverPassesAnUnfinishedMessage(t *testing.T) {
 	require.NotEmpty(t, committed(t, group, topic))
 
 	cfg.DrainTimeout = 0
-	sub = newSubscriber(t, cfg)
+	sub = newSubscriber(t, group, cfg)
 	handle(subscribe(t, sub, topic), func(msg *message.Message) { done.note(t, msg); msg.Ack() })
 	require.Eventually(t, func() bool { done.mu.Lock(); defer done.mu.Unlock(); return len(done.times) == n }, liveness, 10*time.Millisecond)
 }
@@ -217,7 +215,7 @@ func TestSubscriber_HandsOverUndecodableRecordsAsTheyAre(t *testing.T) {
 	}
 	require.NoError(t, independent(t).ProduceSync(t.Context(), recs...).FirstErr())
 
-	messages := subscribe(t, newSubscriber(t, kafka.SubscriberConfig{Group: group}), topic)
+	messages := subscribe(t, newSubscriber(t, group, kafka.SubscriberConfig{}), topic)
 	for i, want := range recs {
 		msg := next(t, messages)
 		rec, ok := record.From(msg.Context())
@@ -242,12 +240,11 @@ func TestSubscriber_NackedMessageComesAgainBeforeTheNextOfItsKey(t *testing.T) {
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, n, keys)
 	var nacked atomic.Int64
-	sub := newSubscriber(t, kafka.SubscriberConfig{
-		Group: group, Concurrency: keys, NackBackOff: 20 * time.Millisecond,
-		Hooks: kafka.SubscriberHooks{Nacked: func(rec *record.Record, attempt int, again time.Duration) {
+	sub := newSubscriber(t, group, kafka.SubscriberConfig{Concurrency: keys, NackBackOff: 20 * time.Millisecond}, kafka.Hooks{
+		Nacked: func(n kafka.Nack) {
 			nacked.Add(1)
-			require.Equal(t, min(20<<(attempt-1), 5000), int(again.Milliseconds()))
-		}},
+			require.Equal(t, min(20<<(n.Attempt-1), 5000), int(n.Again.Milliseconds()))
+		},
 	})
 	done := newJournal()
 	var mu sync.Mutex

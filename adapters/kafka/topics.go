@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ type Admin struct{ link *link }
 
 // NewAdmin returns an Admin, or everything that is wrong with cfg.
 func NewAdmin(cfg Config) (*Admin, error) {
-	sc, err := cfg.Sarama()
+	sc, err := cfg.saramaConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ type Topic struct {
 func (t Topic) deadLetters() Topic {
 	return Topic{
 		Name: t.Name + DeadLetterSuffix, Partitions: t.Partitions, Replicas: t.Replicas, Retention: deadLetterRetention,
-		MaxMessageBytes: orDefault(t.MaxMessageBytes, defaultMaxMessage) + deadLetterRoom, NoDeadLetters: true,
+		MaxMessageBytes: cmp.Or(t.MaxMessageBytes, defaultMaxMessage) + deadLetterRoom, NoDeadLetters: true,
 	}
 }
 
@@ -77,7 +78,7 @@ var ErrTopicDiffers = errors.New("topic exists with another number of partitions
 func (a *Admin) EnsureTopics(ctx context.Context, topics ...Topic) error {
 	var all []Topic
 	for _, t := range topics {
-		t.Partitions = orDefault(t.Partitions, 6)
+		t.Partitions = cmp.Or(t.Partitions, 6)
 		all = append(all, t)
 		if !t.NoDeadLetters {
 			all = append(all, t.deadLetters())
@@ -135,5 +136,5 @@ func (t Topic) detail() *sarama.TopicDetail {
 	if t.Replicas >= 3 {
 		set("min.insync.replicas", "2")
 	}
-	return &sarama.TopicDetail{NumPartitions: t.Partitions, ReplicationFactor: orDefault(t.Replicas, -1), ConfigEntries: config}
+	return &sarama.TopicDetail{NumPartitions: t.Partitions, ReplicationFactor: cmp.Or(t.Replicas, -1), ConfigEntries: config}
 }

@@ -39,6 +39,11 @@ func TestAdmin_CreatesATopicWithItsDeadLetters(t *testing.T) {
 	got, err := a.Describe(t.Context(), name, name+".dlt", name+".nowhere")
 	require.NoError(t, err)
 	require.Len(t, got, 2)
+	n, err := a.Partitions(t.Context(), name)
+	require.NoError(t, err)
+	require.Equal(t, 5, n)
+	_, err = a.Partitions(t.Context(), name+".nowhere")
+	require.ErrorIs(t, err, kafka.ErrNoTopic)
 	source, dlt := got[name], got[name+".dlt"]
 	require.EqualValues(t, 5, source.Partitions)
 	require.EqualValues(t, 1, source.Replicas)

@@ -76,7 +76,7 @@ func unsafe(sc *sarama.Config) []error {
 	refuse(sc.Producer.Retry.Max < 1,
 		"Producer.Retry.Max: must be 1 or more: order is only kept by retrying")
 	refuse(sc.Producer.Partitioner == nil || !placesAsJava(sc.Producer.Partitioner),
-		"Producer.Partitioner: must be kafka.NewPartitioner: any other puts keys where Java producers do not")
+		"Producer.Partitioner: must place keys by murmur2: leave it as it is: any other puts keys where Java producers do not")
 	refuse(!sc.Producer.Return.Successes || !sc.Producer.Return.Errors,
 		"Producer.Return: Successes and Errors must be true: without them nothing is known to be stored")
 	refuse(sc.Producer.Transaction.ID != "",

@@ -26,8 +26,7 @@ func TestHang_ForEverIsToldAndLeftBehind(t *testing.T) {
 	defer free()
 	sub := w.subscriber(kafka.SubscriberConfig{
 		Concurrency: 4, StuckAfter: 200 * time.Millisecond, DrainTimeout: 200 * time.Millisecond,
-		Hooks: kafka.SubscriberHooks{Stuck: func(rec *record.Record, _ time.Duration) { stuck <- rec }},
-	})
+	}, kafka.Hooks{Stuck: func(rec *record.Record, _ time.Duration) { stuck <- rec }})
 	r := w.router(consumer.Config{Timeout: 100 * time.Millisecond, HangAfter: 3 * time.Second, DrainTimeout: 200 * time.Millisecond})
 	r.Handle("hangs", w.topic, sub, func(msg *message.Message) error {
 		if msg.UUID == "k3-2" {

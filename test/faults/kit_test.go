@@ -98,10 +98,13 @@ func keysOf(n int) (keys []string) {
 	return keys
 }
 
-func (w *world) subscriber(cfg kafka.SubscriberConfig) *kafka.Subscriber {
+func (w *world) subscriber(cfg kafka.SubscriberConfig, hooks ...kafka.Hooks) *kafka.Subscriber {
 	w.t.Helper()
-	cfg.Group = w.group
-	sub, err := kafka.NewSubscriber(w.conf, cfg)
+	conf := w.conf
+	for _, h := range hooks {
+		conf.Hooks = conf.Hooks.Tee(h)
+	}
+	sub, err := kafka.NewSubscriber(w.group, conf, cfg)
 	require.NoError(w.t, err)
 	return sub
 }

@@ -81,7 +81,7 @@ func runMember(text string) error {
 		return err
 	}
 	defer func() { _ = pub.Close() }()
-	sub, err := kafka.NewSubscriber(conf, kafka.SubscriberConfig{Group: spec.Group, Concurrency: 16})
+	sub, err := kafka.NewSubscriber(spec.Group, conf, kafka.SubscriberConfig{Concurrency: 16})
 	if err != nil {
 		return err
 	}

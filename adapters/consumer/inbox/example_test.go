@@ -20,7 +20,7 @@ type Order struct{ ID, Address string }
 
 func ship(ctx context.Context, db *sql.DB, conf kafka.Config) error {
 	dead, err1 := kafka.NewPublisher(conf)
-	sub, err2 := kafka.NewSubscriber(conf, kafka.SubscriberConfig{Group: "shipping", Concurrency: 4})
+	sub, err2 := kafka.NewSubscriber("shipping", conf, kafka.SubscriberConfig{Concurrency: 4})
 	in, err3 := inbox.New(db, inbox.Config{Group: "shipping"})
 	router, err4 := consumer.New(consumer.Config{DeadLetters: dead})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {

@@ -83,7 +83,7 @@ func consume(ctx context.Context, db *sql.DB, conf kafka.Config, topic, group st
 	if err != nil {
 		return err
 	}
-	sub, err := kafka.NewSubscriber(conf, kafka.SubscriberConfig{Group: group, Concurrency: 4, MaxBatch: 50})
+	sub, err := kafka.NewSubscriber(group, conf, kafka.SubscriberConfig{Concurrency: 4, MaxBatch: 50})
 	if err != nil {
 		return errors.Join(err, dead.Close())
 	}

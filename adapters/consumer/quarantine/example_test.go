@@ -37,7 +37,7 @@ func shipPatiently(router *consumer.Router, sub *kafka.Subscriber, ship message.
 // for what they depend on. Nothing is connected to here.
 func Example() {
 	db, err1 := sql.Open("postgres", "postgres://localhost/shipping?sslmode=verify-full")
-	sub, err2 := kafka.NewSubscriber(kafka.Config{Brokers: []string{"localhost:9092"}}, kafka.SubscriberConfig{Group: "shipping", Concurrency: 16})
+	sub, err2 := kafka.NewSubscriber("shipping", kafka.Config{Brokers: []string{"localhost:9092"}}, kafka.SubscriberConfig{Concurrency: 16})
 	router, err3 := consumer.New(consumer.Config{DeadLetters: gochannel.NewGoChannel(gochannel.Config{}, watermill.NopLogger{})})
 	if err := errors.Join(err1, err2, err3); err != nil {
 		fmt.Println(err)

@@ -79,7 +79,7 @@ func runMember(text string) error {
 		return err
 	}
 	defer func() { _ = pub.Close() }()
-	sub, err := kafka.NewSubscriber(conf, kafka.SubscriberConfig{Group: spec.Group, Concurrency: 4, NackBackOff: 5 * time.Millisecond})
+	sub, err := kafka.NewSubscriber(spec.Group, conf, kafka.SubscriberConfig{Concurrency: 4, NackBackOff: 5 * time.Millisecond})
 	if err != nil {
 		return err
 	}

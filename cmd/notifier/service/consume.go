@@ -49,16 +49,16 @@ func (s *service) consumeViews() error {
 }
 
 func (s *service) subscriber(group string, tune ...func(*kafka.SubscriberConfig)) (*kafka.Subscriber, error) {
-	cfg := kafka.SubscriberConfig{
-		Group: group, Concurrency: 32, DrainTimeout: s.cfg.DrainTimeout,
-		Hooks: kafka.SubscriberHooks{Error: func(topic string, err error) {
-			s.log.Warn("consumer tries again", "group", group, "topic", topic, "kafka", s.cfg.kafkaAddr(), "error", err)
-		}},
-	}
+	cfg := kafka.SubscriberConfig{Concurrency: 32, DrainTimeout: s.cfg.DrainTimeout}
 	for _, t := range tune {
 		t(&cfg)
 	}
-	return kafka.NewSubscriber(kafka.Config{Brokers: s.cfg.Brokers, ClientID: "notifier"}, cfg)
+	return kafka.NewSubscriber(group, kafka.Config{
+		Brokers: s.cfg.Brokers, ClientID: "notifier",
+		Hooks: kafka.Hooks{Error: func(topic string, err error) {
+			s.log.Warn("consumer tries again", "group", group, "topic", topic, "kafka", s.cfg.kafkaAddr(), "error", err)
+		}},
+	}, cfg)
 }
 
 func (s *service) decode(m *message.Message) (domain.Recorded, error) {

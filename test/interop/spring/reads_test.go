@@ -25,7 +25,7 @@ func failAll(t *testing.T, topic, group string, n int) {
 	pub, err := kafka.NewPublisher(cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, pub.Close()) }()
-	sub, err := kafka.NewSubscriber(cfg, kafka.SubscriberConfig{Group: group})
+	sub, err := kafka.NewSubscriber(group, cfg, kafka.SubscriberConfig{})
 	require.NoError(t, err)
 	dead := make(chan struct{}, n)
 	r, err := consumer.New(consumer.Config{

@@ -63,7 +63,7 @@ func (b *consumeBench) variants() []*consumer {
 // is done with.
 func (b *consumeBench) serve(ctx context.Context, p poison, group string, m *meter, fn kafkaconsumer.BatchFunc) error {
 	conf := kafka.Config{Brokers: b.set.Kafka, ClientID: "bench"}
-	sub, err := kafka.NewSubscriber(conf, kafka.SubscriberConfig{Group: group, Concurrency: 4})
+	sub, err := kafka.NewSubscriber(group, conf, kafka.SubscriberConfig{Concurrency: 4})
 	if err != nil {
 		return err
 	}

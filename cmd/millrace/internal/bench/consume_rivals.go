@@ -85,7 +85,7 @@ func (b *consumeBench) oneByOne(ctx context.Context, group string, m *meter) err
 		return err
 	}
 	defer o.close()
-	sub, err := kafka.NewSubscriber(kafka.Config{Brokers: b.set.Kafka, ClientID: "bench"}, kafka.SubscriberConfig{Group: group, DrainTimeout: time.Second})
+	sub, err := kafka.NewSubscriber(group, kafka.Config{Brokers: b.set.Kafka, ClientID: "bench"}, kafka.SubscriberConfig{DrainTimeout: time.Second})
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (b *consumeBench) newStockRouter(p poison, group string) (s stockParts, clo
 	sc := watermillkafka.DefaultSaramaSubscriberConfig()
 	sc.Consumer.Offsets.Initial = sarama.OffsetOldest
 	if s.sub, err = watermillkafka.NewSubscriber(watermillkafka.SubscriberConfig{
-		Brokers: b.set.Kafka, Unmarshaler: kafka.Marshaler{}, OverwriteSaramaConfig: sc, ConsumerGroup: group,
+		Brokers: b.set.Kafka, Unmarshaler: watermillkafka.DefaultMarshaler{}, OverwriteSaramaConfig: sc, ConsumerGroup: group,
 	}, watermill.NopLogger{}); err != nil {
 		return s, closeAll, err
 	}

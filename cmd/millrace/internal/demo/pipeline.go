@@ -49,7 +49,9 @@ func newPipeline(s *show) (*pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	brokers := kafka.Config{Brokers: s.set.Kafka}
+	brokers := kafka.Config{Brokers: s.set.Kafka, Hooks: kafka.Hooks{
+		Error: func(topic string, err error) { s.cfg.Log.Warn("subscriber", "topic", topic, "error", err) },
+	}}
 	for _, pub := range []**kafka.Publisher{&p.relays, &p.pub} {
 		if *pub, err = kafka.NewPublisher(brokers); err != nil {
 			return nil, err
@@ -103,10 +105,7 @@ func (p *pipeline) consume(s *show, brokers kafka.Config, entries *views.Views, 
 	if err != nil {
 		return err
 	}
-	sub, err := kafka.NewSubscriber(brokers, kafka.SubscriberConfig{
-		Group: p.group, Concurrency: 32,
-		Hooks: kafka.SubscriberHooks{Error: func(topic string, err error) { s.cfg.Log.Warn("subscriber", "topic", topic, "error", err) }},
-	})
+	sub, err := kafka.NewSubscriber(p.group, brokers, kafka.SubscriberConfig{Concurrency: 32})
 	if err != nil {
 		return err
 	}

@@ -71,10 +71,7 @@ func newSending(s *show, uow app.UnitOfWork, wake func()) (*sending, error) {
 
 // consume wires the group.
 func (d *sending) consume(s *show, router *consumer.Router, brokers kafka.Config, uow *postgres.UnitOfWork, translate *codec.Codec) error {
-	sub, err := kafka.NewSubscriber(brokers, kafka.SubscriberConfig{
-		Group: d.group, Concurrency: 32,
-		Hooks: kafka.SubscriberHooks{Error: func(topic string, err error) { s.cfg.Log.Warn("subscriber", "topic", topic, "error", err) }},
-	})
+	sub, err := kafka.NewSubscriber(d.group, brokers, kafka.SubscriberConfig{Concurrency: 32})
 	if err != nil {
 		return err
 	}
