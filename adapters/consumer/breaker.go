@@ -158,6 +158,7 @@ const (
 	nothing weight = iota // of a fatal failure, or one under an ended context
 	success
 	failing
+	unavailable
 )
 
 func (b *Breaker) judge(ctx context.Context, err error) weight {
@@ -166,6 +167,8 @@ func (b *Breaker) judge(ctx context.Context, err error) weight {
 		return success
 	case unfinished(ctx, err), b.cfg.Classify(err) == VerdictFatal:
 		return nothing
+	case b.cfg.Unavailable(err):
+		return unavailable
 	default:
 		return failing
 	}

@@ -24,6 +24,7 @@ type circuit struct {
 	err     error
 	probes  int
 	probing bool
+	away    time.Time     // when an attempt last found the dependency unavailable; zero if none has since it opened
 	due     time.Time     // of the next attempt
 	held    []*guarding   // in the order of their turns
 	changed chan struct{} // closed when what is above has changed
@@ -72,7 +73,7 @@ func (c *circuit) enter(ctx context.Context, g *guarding) (probe, ok bool) {
 	defer c.dismiss(g)
 	for c.open {
 		now := time.Now()
-		until := g.since.Add(c.cfg.MaxHold)
+		until := later(g.since, c.away).Add(c.cfg.MaxHold)
 		mine := c.held[0] == g && !c.probing
 		switch {
 		case mine && !now.Before(c.due):
@@ -111,6 +112,13 @@ func (c *circuit) waitFor(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // dismiss takes g out of the queue. The caller holds mu.
 func (c *circuit) dismiss(g *guarding) {
 	c.held = slices.DeleteFunc(c.held, func(o *guarding) bool { return o == g })
@@ -138,19 +146,10 @@ func (c *circuit) report(g *guarding, probe bool, w weight, err error) (hold boo
 		if c.open {
 			c.close()
 		}
+	case unavailable:
+		probed, hold = c.notReached(g, probe, err), true
 	case failing:
-		c.err = err
-		if g.row != c.row {
-			g.row = c.row
-			c.count++
-		}
-		if probe {
-			c.probes++
-			c.postpone()
-			probed = true
-		} else if !c.open && c.cfg.InARow > 0 && c.count >= c.cfg.InARow {
-			c.trip()
-		}
+		probed = c.failed(g, probe, err)
 		hold = c.open && !g.gone
 	}
 	st, turned := c.statusNow(), c.open != was
@@ -162,6 +161,44 @@ func (c *circuit) report(g *guarding, probe bool, w weight, err error) (hold boo
 		c.cfg.Probed(st)
 	}
 	return hold
+}
+
+// notReached takes in an attempt that did not reach the dependency, and reports
+// whether it was one of an open breaker. The caller holds mu.
+func (c *circuit) notReached(g *guarding, probe bool, err error) (probed bool) {
+	if !c.open {
+		c.trip()
+		probe = false
+	}
+	c.err, c.away = err, time.Now()
+	g.gone = false // whatever it was given up for, it is not to blame for this
+	if probe {
+		c.probes++
+		c.postpone()
+	}
+	return probe
+}
+
+// failed takes in an attempt that failed, and reports whether it was one of an
+// open breaker. The caller holds mu.
+func (c *circuit) failed(g *guarding, probe bool, err error) (probed bool) {
+	if probe && !c.away.IsZero() { // the dependency answers: the record fails by itself
+		c.close()
+		c.count, probe = 0, false
+		c.row++
+	}
+	c.err = err
+	if g.row != c.row {
+		g.row = c.row
+		c.count++
+	}
+	if probe {
+		c.probes++
+		c.postpone()
+	} else if !c.open && c.cfg.InARow > 0 && c.count >= c.cfg.InARow {
+		c.trip()
+	}
+	return probe
 }
 
 // conclude takes in the end of a delivery and reports whether it is to be held
@@ -197,7 +234,7 @@ func (c *circuit) postpone() {
 
 // close closes the breaker. The caller holds mu.
 func (c *circuit) close() {
-	c.open, c.err = false, nil
+	c.open, c.err, c.away = false, nil, time.Time{}
 	c.recent.clear()
 	c.tell()
 }

@@ -42,6 +42,13 @@ type BreakerConfig struct {
 	// Classify decides which failures count: those worth a retry. It should be
 	// the handler's. Default Classify.
 	Classify func(error) Verdict
+	// Unavailable tells the failures which say that the dependency cannot be
+	// reached. The first of them opens the breaker, whatever InARow and Share are,
+	// and MaxHold counts from the last of them: however long the dependency is
+	// away, no record becomes a dead letter for it. A breaker that one of them has
+	// opened closes as soon as an attempt fails for another reason. Failures that
+	// no retry can heal are not asked about. Default none.
+	Unavailable func(error) bool
 	// Opened and Closed tell when a partition is paused and when it is resumed,
 	// Probed of each failed attempt between. When nothing is left to be tried, the
 	// partition having moved away for instance, that is told as Closed too, and as
@@ -86,6 +93,9 @@ func (c *BreakerConfig) setDefaults() {
 	}
 	if c.Pauser == nil {
 		c.Pauser = noPauser{}
+	}
+	if c.Unavailable == nil {
+		c.Unavailable = func(error) bool { return false }
 	}
 	nothing := func(BreakerStatus) {}
 	for _, hook := range []*func(BreakerStatus){&c.Opened, &c.Probed, &c.Closed} {

@@ -271,6 +271,46 @@ func TestBreaker_LetsARecordGoThatWasHeldTooLong(t *testing.T) {
 	})
 }
 
+// However long a dependency cannot be reached, nothing is given up for it; with
+// one delivery at a time too.
+func TestBreaker_GivesNothingUpWhileADependencyIsUnavailable(t *testing.T) {
+	t.Parallel()
+	unavailable := func(err error) bool { return errors.Is(err, errDown) }
+	behindBreaker(t, consumer.BreakerConfig{Unavailable: unavailable, MaxHold: time.Minute}, func(t *testing.T, g *guarded) {
+		g.fail("", errDown)
+		g.give("held", 1)
+		require.True(t, g.pauser.is(3), "the first failure opens it")
+		pass(time.Hour)
+		require.Empty(t, g.broker.all())
+		require.True(t, g.pauser.is(3))
+		g.fail("", nil)
+		pass(11 * time.Second)
+		_, handled := g.counts()
+		require.Equal(t, 1, handled)
+		require.Empty(t, g.broker.all())
+		require.False(t, g.pauser.is(3))
+	})
+}
+
+func TestBreaker_OtherFailureShowsThatTheDependencyIsBack(t *testing.T) {
+	t.Parallel()
+	unavailable := func(err error) bool { return errors.Is(err, errDown) }
+	behindBreaker(t, consumer.BreakerConfig{Unavailable: unavailable}, func(t *testing.T, g *guarded) {
+		g.fail("", errDown)
+		g.give("poison", 1)
+		pass(time.Minute)
+		require.True(t, g.pauser.is(3))
+		g.fail("", nil)
+		g.fail("poison0", errors.New("no such customer"))
+		pass(12 * time.Second) // the next attempt, and its retries
+		require.False(t, g.pauser.is(3))
+		require.Len(t, g.broker.all(), 1, "it is given up for what it is")
+		g.give("fine", 1)
+		_, handled := g.counts()
+		require.Equal(t, 1, handled)
+	})
+}
+
 func TestBreaker_LeavesHeldRecordsWhenTheirPartitionIsLost(t *testing.T) {
 	t.Parallel()
 	behindBreaker(t, consumer.BreakerConfig{InARow: 1}, func(t *testing.T, g *guarded) {
