@@ -17,6 +17,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func TestPublisher_DeliversPipelinedBatchesCompleteAndInOrder(t *testing.T) {
@@ -77,7 +78,7 @@ func TestPublisher_VetDoesNotBelieveAtOnceThatATopicIsMissing(t *testing.T) {
 
 func TestPublisher_VetRefusesNothingWhileNoBrokerAnswers(t *testing.T) {
 	t.Parallel()
-	port, err := harness.FreePort()
+	port, err := lab.FreePort()
 	require.NoError(t, err)
 	pub := newPublisher(t, []string{loopback(port)})
 	e := numbered("notification.v1", 1, 1, 10)[0]
@@ -160,7 +161,7 @@ func TestPublisher_PublishesWatermillMessagesInOneGo(t *testing.T) {
 
 func TestPublisher_PublishEndsWithTheContextOfAMessage(t *testing.T) {
 	t.Parallel()
-	port, err := harness.FreePort()
+	port, err := lab.FreePort()
 	require.NoError(t, err)
 	pub := newPublisher(t, []string{loopback(port)})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/schedule"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // What a process of a test is told.
@@ -35,11 +36,11 @@ const (
 // testLease is short, so that a test can outlast it.
 const testLease = time.Second
 
-func startRole(t *testing.T, role, node string, db *harness.Database) *harness.Program {
+func startRole(t *testing.T, role, node string, db *harness.Database) *lab.Program {
 	t.Helper()
 	program, err := os.Executable()
 	require.NoError(t, err)
-	return harness.StartProgram(t, harness.ProgramConfig{
+	return lab.StartProgram(t, lab.ProgramConfig{
 		Path: program, Interactive: true, Env: []string{envRole + "=" + role, envDSN + "=" + db.DSN, envNode + "=" + node},
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/schedule"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 const patience = 3 * time.Minute
@@ -113,7 +114,7 @@ func TestScheduler_EachSlotHasItsEffectOnceThroughKillsAndFreezes(t *testing.T) 
 	db := harness.NewDatabase(t)
 	_, err := db.DB.Exec(effectTable)
 	require.NoError(t, err)
-	nodes := make([]*harness.Program, 3)
+	nodes := make([]*lab.Program, 3)
 	for i := range nodes {
 		nodes[i] = startRole(t, roleScheduler, fmt.Sprint("node", i), db)
 		nodes[i].AwaitOutput("ready", patience)

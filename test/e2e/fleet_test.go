@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // fleet is several outboxes, each a schema of one database with writers at work,
@@ -25,7 +26,7 @@ type fleet struct {
 }
 
 func newFleet(t *testing.T, outboxes int) *fleet {
-	f := &fleet{bin: harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace")}
+	f := &fleet{bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace")}
 	db := harness.EmptyDatabase(t)
 	for i := range outboxes {
 		schema := fmt.Sprint("shop", i)
@@ -49,12 +50,12 @@ func newFleet(t *testing.T, outboxes int) *fleet {
 }
 
 // relay starts one `millrace relay` over all the outboxes.
-func (f *fleet) relay(t *testing.T, args ...string) *harness.Program {
+func (f *fleet) relay(t *testing.T, args ...string) *lab.Program {
 	var list []string
 	for i, p := range f.pipes {
 		list = append(list, fmt.Sprintf("shop%d=%s", i, p.db.DSN))
 	}
-	return harness.StartProgram(t, harness.ProgramConfig{
+	return lab.StartProgram(t, lab.ProgramConfig{
 		Path: f.bin, Args: append([]string{"relay", "--settle", "2s", "--kafka", strings.Join(f.pipes[0].brokers, ",")}, args...),
 		Env: []string{"MILLRACE_OUTBOXES=" + strings.Join(list, ",")},
 	})
@@ -92,7 +93,7 @@ func (f *fleet) leads() map[int]int {
 }
 
 // await waits until the outboxes are spread over these relays as evenly as can be.
-func (f *fleet) await(t *testing.T, relays ...*harness.Program) {
+func (f *fleet) await(t *testing.T, relays ...*lab.Program) {
 	t.Helper()
 	var seen map[int]int
 	require.Eventually(t, func() bool {
@@ -126,7 +127,7 @@ func (f *fleet) epochs() (all []int64) {
 
 // finish ends the writers and the relays, and returns the duplicates of all
 // topics, having found nothing lost and each key in order.
-func (f *fleet) finish(t *testing.T, relays ...*harness.Program) (duplicates int) {
+func (f *fleet) finish(t *testing.T, relays ...*lab.Program) (duplicates int) {
 	t.Helper()
 	for _, l := range f.loads {
 		l.end()
@@ -226,13 +227,13 @@ func TestFleet_OneOutboxOutOfOrderDoesNotStopTheOthers(t *testing.T) {
 	f := newFleet(t, 2)
 	f.write(t)
 	empty := harness.EmptyDatabase(t)
-	port, err := harness.FreePort()
+	port, err := lab.FreePort()
 	require.NoError(t, err)
 	list := []string{"empty=" + empty.DSN, "away=postgres://u:hush@127.0.0.1:1/d?sslmode=disable"}
 	for i, p := range f.pipes {
 		list = append(list, fmt.Sprintf("shop%d=%s", i, p.db.DSN))
 	}
-	relay := harness.StartProgram(t, harness.ProgramConfig{
+	relay := lab.StartProgram(t, lab.ProgramConfig{
 		Path: f.bin, Args: []string{"relay", "--kafka", strings.Join(f.pipes[0].brokers, ","), "--http", fmt.Sprint("127.0.0.1:", port)},
 		Env: []string{"MILLRACE_OUTBOXES=" + strings.Join(list, ",")},
 	})

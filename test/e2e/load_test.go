@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // load is a writer at work: every few milliseconds a transaction with one event
@@ -92,7 +92,7 @@ func (p *pipe) awaitLeader(t *testing.T) place {
 
 // inOrder returns two relays with the one that leads first. On a busy machine a
 // leader may have lost its lease to its standby by itself.
-func (p *pipe) inOrder(t *testing.T, a, b *harness.Program) (leader, standby *harness.Program) {
+func (p *pipe) inOrder(t *testing.T, a, b *lab.Program) (leader, standby *lab.Program) {
 	t.Helper()
 	if owner := p.awaitLeader(t).owner; strings.Contains(owner, fmt.Sprintf(":%d:", b.PID())) {
 		return b, a

@@ -18,7 +18,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -37,11 +39,11 @@ func newPipe(t *testing.T, partitions int) *pipe {
 
 // newPipeOn is newPipe on servers of the test's own; nil takes the shared one.
 func newPipeOn(t *testing.T, postgres *harness.PostgresServer, kafka *harness.KafkaServer, partitions int) *pipe {
-	p := &pipe{bin: harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace")}
+	p := &pipe{bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace")}
 	if postgres == nil {
-		p.db = harness.NewDatabase(t)
+		p.db = harness.NewDatabase(t, migrations.Lines()...)
 	} else {
-		p.db = harness.DatabaseOn(t, postgres)
+		p.db = harness.DatabaseOn(t, postgres, migrations.Lines()...)
 	}
 	if kafka == nil {
 		p.brokers = harness.Brokers(t)
@@ -53,9 +55,9 @@ func newPipeOn(t *testing.T, postgres *harness.PostgresServer, kafka *harness.Ka
 }
 
 // relay starts one `millrace relay`.
-func (p *pipe) relay(t *testing.T, args ...string) *harness.Program {
+func (p *pipe) relay(t *testing.T, args ...string) *lab.Program {
 	args = append([]string{"relay", "--postgres", p.db.DSN, "--kafka", strings.Join(p.brokers, ",")}, args...)
-	return harness.StartProgram(t, harness.ProgramConfig{Path: p.bin, Args: args})
+	return lab.StartProgram(t, lab.ProgramConfig{Path: p.bin, Args: args})
 }
 
 // keys of fill.

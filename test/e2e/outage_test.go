@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // outage is how long a server is away.
@@ -17,7 +18,7 @@ const outage = 5 * time.Second
 // recover demands, after the servers are back, that the relay catches up by
 // itself while writing goes on, that nothing was parked for the outage, and that
 // nothing is lost, reordered, or duplicated beyond a window for each of crashes.
-func (p *pipe) recover(t *testing.T, relay *harness.Program, load *load, crashes int) {
+func (p *pipe) recover(t *testing.T, relay *lab.Program, load *load, crashes int) {
 	t.Helper()
 	began := time.Now()
 	p.db.DB.SetMaxIdleConns(0) // connections of before are of no use

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // TestOutboxes_OfTwoSchemasAreIndependent: one database holds an outbox in each of
@@ -18,7 +19,7 @@ func TestOutboxes_OfTwoSchemasAreIndependent(t *testing.T) {
 	t.Parallel()
 	db := harness.EmptyDatabase(t)
 	var pipes []*pipe
-	var relays []*harness.Program
+	var relays []*lab.Program
 	for _, schema := range []string{"orders", "billing"} {
 		_, err := db.DB.Exec(`CREATE SCHEMA ` + schema)
 		require.NoError(t, err)
@@ -30,7 +31,7 @@ func TestOutboxes_OfTwoSchemasAreIndependent(t *testing.T) {
 		own, err := sql.Open("postgres", address.String())
 		require.NoError(t, err)
 		defer own.Close()
-		p := &pipe{db: &harness.Database{DSN: address.String(), DB: own}, brokers: harness.Brokers(t), topic: harness.Topic(t, 2), bin: harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace")}
+		p := &pipe{db: &harness.Database{DSN: address.String(), DB: own}, brokers: harness.Brokers(t), topic: harness.Topic(t, 2), bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace")}
 		code, _, stderr := p.millrace(t, "migrate", "up")
 		require.Zero(t, code, stderr)
 		pipes, relays = append(pipes, p), append(relays, p.relay(t))

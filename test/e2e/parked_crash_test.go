@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // badKey is the key whose versions 5 and 30 the broker does not take.
@@ -20,7 +21,7 @@ const badKey = "bad-1"
 type mortuary struct {
 	*pipe
 	scribe          *scribe
-	leader, standby *harness.Program
+	leader, standby *lab.Program
 	kills           int
 }
 
@@ -39,7 +40,7 @@ func newMortuary(t *testing.T) *mortuary {
 	return m
 }
 
-func (m *mortuary) start(t *testing.T) *harness.Program {
+func (m *mortuary) start(t *testing.T) *lab.Program {
 	relay := m.relay(t, "--window-rows", strconv.Itoa(mortuaryWindow))
 	relay.AwaitOutput("relay starts", 2*time.Minute)
 	return relay

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // limit sets the size of the largest message that the topic takes.
@@ -49,7 +50,7 @@ func (p *pipe) limit(t *testing.T, bytes int) {
 // millrace runs a command on the pipe's database to its end.
 func (p *pipe) millrace(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	c := harness.StartProgram(t, harness.ProgramConfig{Path: p.bin, Args: args, Env: []string{"MILLRACE_POSTGRES=" + p.db.DSN}})
+	c := lab.StartProgram(t, lab.ProgramConfig{Path: p.bin, Args: args, Env: []string{"MILLRACE_POSTGRES=" + p.db.DSN}})
 	code = c.Wait(time.Minute)
 	return code, c.Stdout(), c.Stderr()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // probe asks a relay ten times a second whether it lives, as an impatient
@@ -31,9 +32,9 @@ type probe struct {
 }
 
 // probed starts a relay with a health endpoint, and its probe.
-func (p *pipe) probed(t *testing.T) (*harness.Program, *probe) {
+func (p *pipe) probed(t *testing.T) (*lab.Program, *probe) {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := lab.FreePort()
 	require.NoError(t, err)
 	relay := p.relay(t, "--http", fmt.Sprintf("127.0.0.1:%d", port))
 	relay.AwaitOutput("health endpoint listens", 2*time.Minute)

@@ -20,7 +20,9 @@ import (
 	"github.com/millrace-go/millrace/adapters/notifier/gateway"
 	"github.com/millrace-go/millrace/cmd/notifier/service"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 var cityViews = []string{"notification", "recipient", "counters"}
@@ -45,7 +47,7 @@ type city struct {
 func newCity(t *testing.T) *city {
 	t.Helper()
 	c := &city{
-		db: harness.NewDatabase(t), rdb: harness.Redis(t), bin: harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
+		db: harness.NewDatabase(t, migrations.Lines()...), rdb: harness.Redis(t), bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
 		seed: rand.Uint64(), day: time.Now().UTC().Format(time.DateOnly), looks: map[string]int{},
 		web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: time.Minute},
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // Every view is built anew from the log by processes of their own, while two nodes
@@ -76,7 +77,7 @@ func TestRebuild_OfEveryViewGoesUnnoticedByThoseWhoReadThem(t *testing.T) {
 
 // rebuilding is a `millrace rebuild` under way.
 type rebuilding struct {
-	*harness.Program
+	*lab.Program
 	view string
 }
 
@@ -99,7 +100,7 @@ func (p *rebuilding) report(t *testing.T) (r rebuiltReport) {
 func (c *city) rebuild(t *testing.T, view string, args ...string) *rebuilding {
 	t.Helper()
 	args = append([]string{"rebuild", view, "--postgres", c.db.DSN, "--redis", c.slowURL(), "--topic", c.cfg.Topic}, args...)
-	return &rebuilding{harness.StartProgram(t, harness.ProgramConfig{Path: c.bin, Args: args}), view}
+	return &rebuilding{lab.StartProgram(t, lab.ProgramConfig{Path: c.bin, Args: args}), view}
 }
 
 // rebuildAll starts one for each view.

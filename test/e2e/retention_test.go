@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // retained is a log that two relays deliver, each to a cluster of its own, and
@@ -36,7 +37,7 @@ func newRetained(t *testing.T) *retained {
 	return r
 }
 
-func (r *retained) start(t *testing.T, name string) *harness.Program {
+func (r *retained) start(t *testing.T, name string) *lab.Program {
 	p := r.pipe
 	if name == "mirror" {
 		p = r.mirrored
@@ -163,7 +164,7 @@ func (r *retained) redrive(t *testing.T) {
 
 // finish waits until both relays have delivered everything, stops them, and
 // demands that the log then keeps nothing but what it may.
-func (r *retained) finish(t *testing.T, relays ...*harness.Program) {
+func (r *retained) finish(t *testing.T, relays ...*lab.Program) {
 	t.Helper()
 	var end int64
 	for _, w := range r.scribe.all() {

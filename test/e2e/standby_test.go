@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // The bounds that the tests demand leave room for a machine busy with other
@@ -18,7 +18,7 @@ const (
 )
 
 // pair starts a relay and, once it leads, a standby.
-func (p *pipe) pair(t *testing.T) (leader, standby *harness.Program) {
+func (p *pipe) pair(t *testing.T) (leader, standby *lab.Program) {
 	leader = p.relay(t)
 	leader.AwaitOutput("relay leads", 2*time.Minute)
 	standby = p.relay(t)

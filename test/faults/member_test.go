@@ -18,6 +18,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // memberSpec is what a member in a process of its own is told.
@@ -30,18 +31,18 @@ type memberSpec struct {
 	Work    time.Duration // longest, of a handler
 }
 
-func (w *world) member(spec memberSpec) *harness.Program {
+func (w *world) member(spec memberSpec) *lab.Program {
 	w.t.Helper()
 	spec.DSN, spec.Brokers, spec.Topic, spec.Group = w.db.DSN, w.conf.Brokers, w.topic, w.group
 	text, err := json.Marshal(spec)
 	require.NoError(w.t, err)
 	self, err := os.Executable()
 	require.NoError(w.t, err)
-	return harness.StartProgram(w.t, harness.ProgramConfig{Path: self, Env: []string{envMember + "=" + string(text)}})
+	return lab.StartProgram(w.t, lab.ProgramConfig{Path: self, Env: []string{envMember + "=" + string(text)}})
 }
 
 // crash lets a member handle n events and kills it.
-func (w *world) crash(spec memberSpec, n int) *harness.Program {
+func (w *world) crash(spec memberSpec, n int) *lab.Program {
 	w.t.Helper()
 	before := w.total()
 	m := w.member(spec)

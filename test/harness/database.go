@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	migrations "github.com/millrace-go/millrace/sql"
 )
 
 // Database is a Postgres database that belongs to one test.
@@ -17,24 +19,31 @@ type Database struct {
 	DB  *sql.DB // open, closed at the end of the test
 }
 
-// NewDatabase returns a fresh database with both lines of migrations applied, on
-// the Postgres server that the tests of this run share. It is dropped at the end
-// of the test.
-func NewDatabase(t testing.TB) *Database {
+// NewDatabase returns a fresh database on the Postgres server that the tests of
+// this run share, with the given lines of migrations applied in their order. The
+// database is dropped at the end of the test. Default: sql.Outbox alone.
+func NewDatabase(t testing.TB, lines ...migrations.Line) *Database {
 	t.Helper()
-	return newDatabase(t, sharedPostgres(t).admin, true)
+	return newDatabase(t, sharedPostgres(t).admin, orOutbox(lines))
 }
 
 // EmptyDatabase is NewDatabase without any migration.
 func EmptyDatabase(t testing.TB) *Database {
 	t.Helper()
-	return newDatabase(t, sharedPostgres(t).admin, false)
+	return newDatabase(t, sharedPostgres(t).admin, nil)
 }
 
-// DatabaseOn is NewDatabase on a server of the test's own.
-func DatabaseOn(t testing.TB, p *PostgresServer) *Database {
+// DatabaseOn is NewDatabase on a private server.
+func DatabaseOn(t testing.TB, p *PostgresServer, lines ...migrations.Line) *Database {
 	t.Helper()
-	return newDatabase(t, p.admin, true)
+	return newDatabase(t, p.admin, orOutbox(lines))
+}
+
+func orOutbox(lines []migrations.Line) []migrations.Line {
+	if len(lines) == 0 {
+		return []migrations.Line{migrations.Outbox}
+	}
+	return lines
 }
 
 func sharedPostgres(t testing.TB) *PostgresServer {
@@ -46,14 +55,14 @@ func sharedPostgres(t testing.TB) *PostgresServer {
 	return p
 }
 
-func newDatabase(t testing.TB, admin string, migrated bool) *Database {
+func newDatabase(t testing.TB, admin string, lines []migrations.Line) *Database {
 	t.Helper()
 	name := "millrace_test_" + strings.ToLower(rand.Text())
 	dsn, err := withDatabase(admin, name)
 	if err != nil {
 		t.Fatal("harness: new database:", err)
 	}
-	if err := createDatabase(t.Context(), admin, name, migrated); err != nil {
+	if err := createDatabase(t.Context(), admin, name, lines); err != nil {
 		t.Fatal("harness: new database:", err)
 	}
 	t.Cleanup(func() { dropDatabase(t, admin, name) })
@@ -67,7 +76,7 @@ func newDatabase(t testing.TB, admin string, migrated bool) *Database {
 
 // dropDatabase ends the connections that are left and drops the database. A
 // server that the test has killed or frozen takes its databases with it; lib/pq
-// would wait for a frozen one for ever.
+// would wait forever for a frozen one.
 func dropDatabase(t testing.TB, admin, name string) {
 	done := make(chan error, 1)
 	go func() {

@@ -4,6 +4,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // Environment variables that the harness reads.
@@ -20,10 +23,10 @@ const (
 	EnvRequireReal = "MILLRACE_REQUIRE_REAL"
 	// EnvRunDir is the folder through which the test processes of one run share
 	// servers. Unset, processes of one user share a folder in the temp dir.
-	EnvRunDir = "MILLRACE_RUN_DIR"
+	EnvRunDir = proc.EnvRunDir
 	// EnvKafkaHome is a Kafka installation, or a folder with its jars, that is
 	// used instead of the jars from Maven.
-	EnvKafkaHome = "MILLRACE_KAFKA_HOME"
+	EnvKafkaHome = fetch.EnvKafkaHome
 )
 
 // RequireReal reports whether EnvRequireReal asks for real servers only.

@@ -4,43 +4,40 @@ import (
 	"context"
 	"os"
 	"time"
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
-// EnvLinger sets the linger of the supervisors that this test binary starts. It
-// is read as the package's variables are made, before a supervisor's life begins.
-const EnvLinger = "HARNESS_TEST_LINGER"
+// EnvIdleTimeout sets idleTimeout of the supervisors that this test binary starts.
+// It is read as the package's variables are made, before a supervisor's life begins.
+const EnvIdleTimeout = "HARNESS_TEST_IDLE_TIMEOUT"
 
 var _ = func() bool {
-	d, err := time.ParseDuration(os.Getenv(EnvLinger))
+	d, err := time.ParseDuration(os.Getenv(EnvIdleTimeout))
 	if err == nil {
-		linger = d
+		idleTimeout = d
 	}
 	return err == nil
 }()
 
-// SharedRedis is what Redis(t) uses, for programs that are no tests.
+// SharedRedis is what Redis(t) uses, for programs that are not tests.
 func SharedRedis(ctx context.Context) (*RedisServer, error) { return shared.Redis(ctx) }
 
 // DataDir is the folder of a private server.
-func (s *server) DataDir() string { return s.dir }
-
-// Alive reports whether a process exists.
-func Alive(pid int) bool { return alive(pid) }
-
-// FreezeTree pauses a process and its descendants.
-func FreezeTree(pid int) error { return freezeTree(pid) }
+func (s *Server) DataDir() string { return s.dir }
 
 // FetchedPostgres starts a server from the programs that the harness fetches.
 func FetchedPostgres(ctx context.Context) (*PostgresServer, error) {
-	bin, err := fetchPostgres(ctx)
+	bin, err := fetch.FetchPostgres(ctx)
 	if err != nil {
 		return nil, err
 	}
-	who, err := unprivileged()
+	who, err := proc.Unprivileged()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeDir("postgres")
+	dir, err := proc.MakeDir("postgres")
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,11 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
 )
 
 // Kind tells what answers at a server's address.
@@ -19,7 +20,7 @@ const (
 
 // ErrNotInstalled is in the error of a start that found nothing to start. The
 // error's text says what to install.
-var ErrNotInstalled = errors.New("not installed")
+var ErrNotInstalled = fetch.ErrNotInstalled
 
 // Info says which server serves.
 type Info struct {
@@ -48,9 +49,4 @@ func announce(i Info) {
 	}
 	fmt.Fprintln(f, i)
 	_ = f.Close()
-}
-
-// progress prints one line about something that takes a while.
-func progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "harness: "+format+"\n", args...)
 }

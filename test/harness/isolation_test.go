@@ -6,8 +6,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
+
+func TestNewDatabase_HasTheLinesThatWereAskedFor(t *testing.T) {
+	t.Parallel()
+	plain, both := harness.NewDatabase(t), harness.NewDatabase(t, migrations.Lines()...)
+	service := harness.NewDatabase(t, migrations.Service)
+	for name, has := range map[string][3]bool{"outbox": {true, true, false}, "notification": {false, true, true}} {
+		require.Equal(t, has, [3]bool{hasTable(t, plain, name), hasTable(t, both, name), hasTable(t, service, name)}, name)
+	}
+}
 
 func TestNewDatabase_IsMigratedAndAlone(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -16,6 +17,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // KafkaConfig describes a private Kafka broker. The zero value is the best that
@@ -38,7 +42,7 @@ type KafkaConfig struct {
 
 // KafkaServer is a Kafka cluster, of one broker if the harness started it.
 type KafkaServer struct {
-	server
+	*Server
 	brokers []string
 }
 
@@ -51,33 +55,31 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*KafkaServer, error) {
 	if cfg.Twin {
 		return startKfake(ctx, cfg)
 	}
-	bin, err := findKafka(ctx)
+	bin, err := fetch.FindKafka(ctx)
 	if errors.Is(err, ErrNotInstalled) && !cfg.Real && !RequireReal() {
-		progress("%v; taking the in-process twin kfake", err)
+		fetch.Progress("%v; taking the in-process twin kfake", err)
 		return startKfake(ctx, cfg)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	dir, err := makeDir("kafka")
+	dir, err := proc.MakeDir("kafka")
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	k, err := launchKafka(ctx, cfg, bin, dir)
 	if err != nil {
-		return nil, errors.Join(err, removeDir(dir))
+		return nil, errors.Join(err, proc.RemoveDir(dir))
 	}
 	return k, nil
 }
 
-func launchKafka(ctx context.Context, cfg KafkaConfig, bin kafkaBin, dir string) (*KafkaServer, error) {
-	port, err := cfg.Port, error(nil)
-	if port == 0 {
-		if port, err = FreePort(); err != nil {
-			return nil, fmt.Errorf("kafka: %w", err)
-		}
+func launchKafka(ctx context.Context, cfg KafkaConfig, bin fetch.Kafka, dir string) (*KafkaServer, error) {
+	port, err := portOr(cfg.Port)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	controller, err := FreePort()
+	controller, err := proc.FreePort()
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
@@ -85,47 +87,40 @@ func launchKafka(ctx context.Context, cfg KafkaConfig, bin kafkaBin, dir string)
 	if err := os.WriteFile(conf, cfg.file(filepath.Join(dir, "data"), port, controller), 0o644); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	err = run(ctx, nil, bin.java, bin.args(64, "kafka.tools.StorageTool", "format", "-t", clusterID(), "-c", conf)...)
+	err = proc.Run(ctx, nil, bin.Java, javaArgs(bin, 64, "kafka.tools.StorageTool", "format", "-t", clusterID(), "-c", conf)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	k := &KafkaServer{brokers: []string{loopback(port)}}
+	k := &KafkaServer{brokers: []string{proc.Loopback(port)}}
 	if cfg.Advertised != "" {
 		k.brokers = []string{cfg.Advertised}
 	}
-	k.info = Info{Name: "kafka", Kind: Real, Version: bin.version, How: bin.how}
-	k.addr, k.dir = loopback(port), dir
-	heap := cfg.HeapMB
-	if heap == 0 {
-		heap = 384
-	}
-	k.backend = &process{
-		log: filepath.Join(dir, "log"), ask: "TERM", abort: "KILL",
-		command: func() *exec.Cmd { return exec.Command(bin.java, bin.args(heap, "kafka.Kafka", conf)...) },
-		ready:   func(ctx context.Context) error { return pingKafka(ctx, k.addr) },
-	}
+	heap := cmp.Or(cfg.HeapMB, 384)
+	info := Info{Name: "kafka", Kind: Real, Version: bin.Version, How: bin.How}
+	k.Server = newServer(info, proc.Loopback(port), dir, &proc.Process{
+		Log: filepath.Join(dir, "log"), StopSignal: "TERM", AbortSignal: "KILL",
+		Command: func() *exec.Cmd { return exec.Command(bin.Java, javaArgs(bin, heap, "kafka.Kafka", conf)...) },
+		Ready:   func(ctx context.Context) error { return pingKafka(ctx, proc.Loopback(port)) },
+	})
 	return k, k.Start(ctx)
 }
 
-// args are the arguments of java for one of Kafka's classes.
-func (b kafkaBin) args(heapMB int, class string, args ...string) []string {
+// javaArgs are the arguments of java for one of Kafka's classes.
+func javaArgs(b fetch.Kafka, heapMB int, class string, args ...string) []string {
 	return append([]string{
 		fmt.Sprintf("-Xmx%dm", heapMB), fmt.Sprintf("-Xms%dm", heapMB), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-Djava.awt.headless=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"-cp", filepath.Join(b.libs, "*"), class,
+		"-cp", filepath.Join(b.Libs, "*"), class,
 	}, args...)
 }
 
 // file is the broker's configuration: one node that is broker and controller.
 func (c KafkaConfig) file(data string, port, controller int) []byte {
-	advertised := c.Advertised
-	if advertised == "" {
-		advertised = loopback(port)
-	}
+	advertised := cmp.Or(c.Advertised, proc.Loopback(port))
 	settings := map[string]string{
 		"process.roles": "broker,controller", "node.id": "1",
-		"controller.quorum.voters":  "1@" + loopback(controller),
-		"listeners":                 "PLAINTEXT://" + loopback(port) + ",CONTROLLER://" + loopback(controller),
+		"controller.quorum.voters":  "1@" + proc.Loopback(controller),
+		"listeners":                 "PLAINTEXT://" + proc.Loopback(port) + ",CONTROLLER://" + proc.Loopback(controller),
 		"advertised.listeners":      "PLAINTEXT://" + advertised,
 		"controller.listener.names": "CONTROLLER", "log.dirs": data,
 		"offsets.topic.replication.factor": "1", "offsets.topic.num.partitions": "4",
@@ -166,10 +161,8 @@ func ExternalKafka(ctx context.Context, brokers ...string) (*KafkaServer, error)
 	for _, v := range versions.Sorted() {
 		version = v.VersionGuess()
 	}
-	k := &KafkaServer{brokers: brokers}
-	k.info = Info{Name: "kafka", Kind: External, Version: version, How: "at " + at}
-	k.addr, k.backend, k.up = brokers[0], external{}, true
-	return k, nil
+	info := Info{Name: "kafka", Kind: External, Version: version, How: "at " + at}
+	return &KafkaServer{Server: runningServer(info, brokers[0]), brokers: brokers}, nil
 }
 
 // pingKafka asks the broker for the cluster's metadata; it answers once it is

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func saramaConfig() *sarama.Config {
@@ -120,7 +121,7 @@ func TestKafka_PausedIsSilentAndRecovers(t *testing.T) {
 
 func TestKafka_AdvertisesAProxy(t *testing.T) {
 	t.Parallel()
-	port, err := harness.FreePort()
+	port, err := lab.FreePort()
 	require.NoError(t, err)
 	proxy := harness.NewProxy(t, fmt.Sprintf("127.0.0.1:%d", port))
 	k := harness.PrivateKafka(t, harness.KafkaConfig{Real: true, Port: port, Advertised: proxy.Addr()})

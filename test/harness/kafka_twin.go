@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // kfakeBackend is the in-process twin of Kafka. It keeps its log on disk, so
@@ -20,27 +22,24 @@ type kfakeBackend struct {
 }
 
 func startKfake(ctx context.Context, cfg KafkaConfig) (*KafkaServer, error) {
-	port, err := cfg.Port, error(nil)
-	if port == 0 {
-		if port, err = FreePort(); err != nil {
-			return nil, fmt.Errorf("kafka: %w", err)
-		}
-	}
-	dir, err := makeDir("kfake")
+	port, err := portOr(cfg.Port)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	k := &KafkaServer{brokers: []string{loopback(port)}}
-	k.info = Info{Name: "kafka", Kind: Twin, Version: "kfake", How: "in-process twin, not Apache Kafka"}
-	k.addr, k.dir = loopback(port), dir
-	k.backend = &kfakeBackend{port: port, data: filepath.Join(dir, "data"), settings: maps.Clone(cfg.Settings)}
+	dir, err := proc.MakeDir("kfake")
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	info := Info{Name: "kafka", Kind: Twin, Version: "kfake", How: "in-process twin, not Apache Kafka"}
+	twin := &kfakeBackend{port: port, data: filepath.Join(dir, "data"), settings: maps.Clone(cfg.Settings)}
+	k := &KafkaServer{Server: newServer(info, proc.Loopback(port), dir, twin), brokers: []string{proc.Loopback(port)}}
 	if err := k.Start(ctx); err != nil {
-		return nil, errors.Join(err, removeDir(dir))
+		return nil, errors.Join(err, proc.RemoveDir(dir))
 	}
 	return k, nil
 }
 
-func (b *kfakeBackend) start(context.Context) error {
+func (b *kfakeBackend) Start(context.Context) error {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(b.port),
 		kfake.DataDir(b.data), kfake.BrokerConfigs(b.settings))
 	if err != nil {
@@ -50,8 +49,8 @@ func (b *kfakeBackend) start(context.Context) error {
 	return nil
 }
 
-func (b *kfakeBackend) stop(context.Context) error { return b.kill() }
-func (b *kfakeBackend) kill() error                { b.cluster.Close(); return nil }
-func (b *kfakeBackend) pause() error               { return ErrUnsupported }
-func (b *kfakeBackend) resume() error              { return ErrUnsupported }
-func (b *kfakeBackend) pid() int                   { return 0 }
+func (b *kfakeBackend) Stop(context.Context) error { return b.Kill() }
+func (b *kfakeBackend) Kill() error                { b.cluster.Close(); return nil }
+func (b *kfakeBackend) Pause() error               { return ErrUnsupported }
+func (b *kfakeBackend) Resume() error              { return ErrUnsupported }
+func (b *kfakeBackend) PID() int                   { return 0 }

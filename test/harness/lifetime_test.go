@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/internal/proc"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 type served struct {
@@ -22,9 +24,9 @@ type served struct {
 }
 
 // startClient starts this binary as a test process of another run.
-func startClient(t *testing.T, what, runDir string, env ...string) (*harness.Program, served) {
+func startClient(t *testing.T, what, runDir string, env ...string) (*lab.Program, served) {
 	t.Helper()
-	p := harness.StartProgram(t, harness.ProgramConfig{
+	p := lab.StartProgram(t, lab.ProgramConfig{
 		Path: os.Args[0],
 		Env:  append(env, envClient+"="+what, harness.EnvRunDir+"="+runDir, harness.EnvRedis+"="),
 	})
@@ -51,7 +53,7 @@ func awaitGone(t *testing.T, s served) {
 		if answers(s.addr) {
 			return errors.New("it still answers at " + s.addr)
 		}
-		if s.pid != 0 && harness.Alive(s.pid) {
+		if s.pid != 0 && proc.Alive(s.pid) {
 			return fmt.Errorf("process %d lives", s.pid)
 		}
 		if _, err := os.Stat(s.dir); err == nil {
@@ -81,7 +83,7 @@ func TestShared_TwoProcessesUseOneServerThatEndsAfterThem(t *testing.T) {
 func TestShared_ServerOutlivesItsFirstUserOnlyForTheNext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	long := harness.EnvLinger + "=10m"
+	long := harness.EnvIdleTimeout + "=10m"
 	first, a := startClient(t, "shared-redis", dir, long)
 	first.Kill()
 	second, b := startClient(t, "shared-redis", dir)
@@ -115,7 +117,7 @@ func TestPrivate_ServersEndWithAProcessThatIsKilled(t *testing.T) {
 func TestPrivate_PausedServerEndsWithAProcessThatIsKilled(t *testing.T) {
 	t.Parallel()
 	p, s := startClient(t, "private-postgres", t.TempDir())
-	require.NoError(t, harness.FreezeTree(s.pid))
+	require.NoError(t, proc.FreezeTree(s.pid))
 	p.Signal("KILL")
 	awaitGone(t, s)
 }

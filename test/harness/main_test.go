@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // envClient makes this test binary a process that has a server and then waits
@@ -47,7 +48,7 @@ func client(what string) error {
 		fmt.Println("serving", k.Addr(), k.PID(), k.DataDir())
 	case "ports":
 		for range manyPorts {
-			port, err := harness.FreePort()
+			port, err := lab.FreePort()
 			if err != nil {
 				return err
 			}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // manyPorts in each of two processes would meet without reservations.
@@ -28,7 +28,7 @@ func TestFreePort_IsGivenToOneProcessOnceWhileItLives(t *testing.T) {
 	}
 	require.Len(t, given, manyPorts)
 	for range manyPorts {
-		port, err := harness.FreePort()
+		port, err := lab.FreePort()
 		require.NoError(t, err)
 		require.False(t, given[port], port)
 		given[port] = true

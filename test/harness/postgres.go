@@ -16,6 +16,9 @@ import (
 	"time"
 
 	_ "github.com/lib/pq" // the driver of every connection here
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // PostgresConfig describes a private Postgres server. The zero value is a fast
@@ -35,7 +38,7 @@ type PostgresConfig struct {
 
 // PostgresServer is a Postgres server. Its superuser is postgres, without a password.
 type PostgresServer struct {
-	server
+	*Server
 	dsn, admin string
 }
 
@@ -45,71 +48,56 @@ func (p *PostgresServer) DSN() string { return p.dsn }
 // AdminDSN is the URL of the server's maintenance database, as superuser.
 func (p *PostgresServer) AdminDSN() string { return p.admin }
 
-// PausePostmaster freezes only the process that accepts connections: open
-// connections go on, new ones hang until Resume.
-func (p *PostgresServer) PausePostmaster() error {
-	return p.act("pause the postmaster of", func() error {
-		pid := p.backend.pid()
-		if pid == 0 {
-			return ErrUnsupported
-		}
-		return freeze(pid)
-	})
-}
-
 // StartPostgres starts a private Postgres server with a database of its own in a
 // temporary folder. Binaries come from the machine, or are fetched and kept if
 // there are none. ctx bounds the start, not the life of the server.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, error) {
-	bin, err := findPostgres(ctx)
+	bin, err := fetch.FindPostgres(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	who, err := unprivileged()
+	who, err := proc.Unprivileged()
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	dir, err := makeDir("postgres")
+	dir, err := proc.MakeDir("postgres")
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	p, err := launchPostgres(ctx, cfg, bin, who, dir)
 	if err != nil {
-		_ = removeDir(dir)
+		_ = proc.RemoveDir(dir)
 		return nil, err
 	}
 	return p, nil
 }
 
-func launchPostgres(ctx context.Context, cfg PostgresConfig, bin postgresBin, who *account, dir string) (*PostgresServer, error) {
-	if err := who.own(dir); err != nil {
+func launchPostgres(ctx context.Context, cfg PostgresConfig, bin fetch.Postgres, who *proc.Account, dir string) (*PostgresServer, error) {
+	if err := who.Own(dir); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	data := filepath.Join(dir, "data")
-	err := run(ctx, who, filepath.Join(bin.dir, "initdb"), "-D", data, "-U", "postgres", "-A", "trust",
+	err := proc.Run(ctx, who, filepath.Join(bin.Dir, "initdb"), "-D", data, "-U", "postgres", "-A", "trust",
 		"-E", "UTF8", "--locale=C", "--no-sync")
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	port := cfg.Port
-	if port == 0 {
-		if port, err = FreePort(); err != nil {
-			return nil, fmt.Errorf("postgres: %w", err)
-		}
+	port, err := portOr(cfg.Port)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	p := &PostgresServer{dsn: localDSN(port, "millrace"), admin: localDSN(port, "postgres")}
-	p.info = Info{Name: "postgres", Kind: Real, Version: bin.version, How: bin.how}
-	p.addr, p.dir = loopback(port), dir
-	p.backend = &process{
-		account: who, log: filepath.Join(dir, "log"), ask: "INT", abort: "QUIT",
-		ready:   func(ctx context.Context) error { return pingPostgres(ctx, p.admin) },
-		crashed: func() { dropSharedMemory(data) },
-		command: func() *exec.Cmd {
-			cmd := exec.Command(filepath.Join(bin.dir, "postgres"), cfg.args(data, port)...)
+	info := Info{Name: "postgres", Kind: Real, Version: bin.Version, How: bin.How}
+	p.Server = newServer(info, proc.Loopback(port), dir, &proc.Process{
+		Account: who, Log: filepath.Join(dir, "log"), StopSignal: "INT", AbortSignal: "QUIT",
+		Ready:   func(ctx context.Context) error { return pingPostgres(ctx, p.admin) },
+		Crashed: func() { dropSharedMemory(data) },
+		Command: func() *exec.Cmd {
+			cmd := exec.Command(filepath.Join(bin.Dir, "postgres"), cfg.args(data, port)...)
 			cmd.Dir = dir
 			return cmd
 		},
-	}
+	})
 	if err := p.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -155,10 +143,8 @@ func ExternalPostgres(ctx context.Context, url string) (*PostgresServer, error) 
 	if err := db.QueryRowContext(ctx, "SHOW server_version").Scan(&version); err != nil {
 		return nil, fmt.Errorf("postgres at %s: %w", u.Host, err)
 	}
-	p := &PostgresServer{dsn: url, admin: url}
-	p.info = Info{Name: "postgres", Kind: External, Version: firstField(version), How: "at " + u.Host}
-	p.addr, p.backend, p.up = u.Host, external{}, true
-	return p, nil
+	info := Info{Name: "postgres", Kind: External, Version: firstField(version), How: "at " + u.Host}
+	return &PostgresServer{Server: runningServer(info, u.Host), dsn: url, admin: url}, nil
 }
 
 // dropSharedMemory removes the System V segment that a killed server leaves
@@ -179,7 +165,7 @@ func dropSharedMemory(data string) {
 }
 
 func localDSN(port int, database string) string {
-	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: loopback(port), Path: "/" + database, RawQuery: "sslmode=disable"}
+	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: proc.Loopback(port), Path: "/" + database, RawQuery: "sslmode=disable"}
 	return u.String()
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/internal/proc"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func open(t *testing.T, dsn string) *sql.DB {
@@ -95,7 +97,7 @@ func TestPostgres_PausedPostmasterTakesNoNewConnections(t *testing.T) {
 	old, fresh := open(t, p.DSN()), open(t, p.DSN())
 	require.NoError(t, within(t, old, 30*time.Second, "SELECT 1"))
 
-	require.NoError(t, p.PausePostmaster())
+	require.NoError(t, lab.PausePostmaster(p))
 	require.NoError(t, within(t, old, 30*time.Second, "SELECT 1"), "a connection that was open goes on")
 	answer := asked(t, fresh)
 	requireSilence(t, answer)
@@ -111,7 +113,7 @@ func TestPostgres_CommitsSurviveKillAndRestart(t *testing.T) {
 	pid := p.PID()
 
 	require.NoError(t, p.Kill())
-	require.False(t, harness.Alive(pid))
+	require.False(t, proc.Alive(pid))
 	require.Zero(t, p.PID())
 	require.Error(t, within(t, open(t, d.DSN), time.Second, "SELECT 1"))
 	require.NoError(t, p.Start(t.Context()))

@@ -14,7 +14,7 @@ func PrivatePostgres(t testing.TB, cfg PostgresConfig) *PostgresServer {
 	if err != nil {
 		t.Fatal("harness:", err)
 	}
-	own(t, &p.server)
+	own(t, p.Server)
 	return p
 }
 
@@ -25,7 +25,7 @@ func PrivateKafka(t testing.TB, cfg KafkaConfig) *KafkaServer {
 	if err != nil {
 		t.Fatal("harness:", err)
 	}
-	own(t, &k.server)
+	own(t, k.Server)
 	return k
 }
 
@@ -36,11 +36,11 @@ func PrivateRedis(t testing.TB, cfg RedisConfig) *RedisServer {
 	if err != nil {
 		t.Fatal("harness:", err)
 	}
-	own(t, &r.server)
+	own(t, r.Server)
 	return r
 }
 
-func own(t testing.TB, s *server) {
+func own(t testing.TB, s *Server) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // Proxy is a TCP proxy that can break the connections through it. Its methods
@@ -39,11 +41,11 @@ func NewProxy(t testing.TB, target string) *Proxy {
 
 // StartProxy is NewProxy outside of tests: the caller closes it.
 func StartProxy(target string) (*Proxy, error) {
-	port, err := FreePort()
+	port, err := proc.FreePort()
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{addr: loopback(port), target: target, pairs: map[*pair]struct{}{}, open: make(chan struct{})}
+	p := &Proxy{addr: proc.Loopback(port), target: target, pairs: map[*pair]struct{}{}, open: make(chan struct{})}
 	close(p.open)
 	if err := p.listen(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // RedisConfig describes a private Redis server. The zero value is the best that
@@ -33,7 +36,7 @@ type RedisConfig struct {
 
 // RedisServer is a Redis server.
 type RedisServer struct {
-	server
+	*Server
 	url string
 }
 
@@ -51,16 +54,16 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*RedisServer, error) {
 		if cfg.Real || RequireReal() {
 			return nil, err
 		}
-		progress("%v; taking the in-process twin miniredis", err)
+		fetch.Progress("%v; taking the in-process twin miniredis", err)
 		return startMiniredis(ctx, cfg)
 	}
-	dir, err := makeDir("redis")
+	dir, err := proc.MakeDir("redis")
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	r, err := launchRedis(ctx, cfg, path, dir)
 	if err != nil {
-		return nil, errors.Join(err, removeDir(dir))
+		return nil, errors.Join(err, proc.RemoveDir(dir))
 	}
 	return r, nil
 }
@@ -68,30 +71,27 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*RedisServer, error) {
 func findRedis() (string, error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
-		return "", notInstalled("Redis", "apt-get install redis-server, brew install redis, or set "+EnvRedis)
+		return "", fetch.NotInstalled("Redis", "apt-get install redis-server, brew install redis, or set "+EnvRedis)
 	}
 	return path, nil
 }
 
 func launchRedis(ctx context.Context, cfg RedisConfig, path, dir string) (*RedisServer, error) {
-	port, err := cfg.Port, error(nil)
-	if port == 0 {
-		if port, err = FreePort(); err != nil {
-			return nil, fmt.Errorf("redis: %w", err)
-		}
+	port, err := portOr(cfg.Port)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
 	}
 	conf := filepath.Join(dir, "redis.conf")
 	if err := os.WriteFile(conf, cfg.file(dir, port), 0o644); err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	r := &RedisServer{url: "redis://" + loopback(port)}
-	r.info = Info{Name: "redis", Kind: Real, Version: redisVersion(ctx, path), How: "started from " + path}
-	r.addr, r.dir = loopback(port), dir
-	r.backend = &process{
-		log: filepath.Join(dir, "log"), ask: "TERM", abort: "KILL",
-		command: func() *exec.Cmd { return exec.Command(path, conf) },
-		ready:   func(ctx context.Context) error { return pingRedis(ctx, r.addr) },
+	info := Info{Name: "redis", Kind: Real, Version: redisVersion(ctx, path), How: "started from " + path}
+	backend := &proc.Process{
+		Log: filepath.Join(dir, "log"), StopSignal: "TERM", AbortSignal: "KILL",
+		Command: func() *exec.Cmd { return exec.Command(path, conf) },
+		Ready:   func(ctx context.Context) error { return pingRedis(ctx, proc.Loopback(port)) },
 	}
+	r := &RedisServer{Server: newServer(info, proc.Loopback(port), dir, backend), url: "redis://" + proc.Loopback(port)}
 	return r, r.Start(ctx)
 }
 
@@ -123,10 +123,8 @@ func ExternalRedis(ctx context.Context, url string) (*RedisServer, error) {
 	}
 	text, _ := c.Info(ctx, "server").Result() // not every server tells
 	_, version, _ := strings.Cut(text, "redis_version:")
-	r := &RedisServer{url: url}
-	r.info = Info{Name: "redis", Kind: External, Version: firstField(version), How: "at " + opt.Addr}
-	r.addr, r.backend, r.up = opt.Addr, external{}, true
-	return r, nil
+	info := Info{Name: "redis", Kind: External, Version: firstField(version), How: "at " + opt.Addr}
+	return &RedisServer{Server: runningServer(info, opt.Addr), url: url}, nil
 }
 
 func redisVersion(ctx context.Context, path string) string {

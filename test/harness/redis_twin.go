@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // miniredisBackend is the in-process twin of Redis. Its data survive stop and
@@ -15,19 +17,17 @@ type miniredisBackend struct {
 }
 
 func startMiniredis(ctx context.Context, cfg RedisConfig) (*RedisServer, error) {
-	port, err := cfg.Port, error(nil)
-	if port == 0 {
-		if port, err = FreePort(); err != nil {
-			return nil, fmt.Errorf("redis: %w", err)
-		}
+	port, err := portOr(cfg.Port)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
 	}
-	r := &RedisServer{url: "redis://" + loopback(port)}
-	r.info = Info{Name: "redis", Kind: Twin, Version: "miniredis", How: "in-process twin, not Redis"}
-	r.addr, r.backend = loopback(port), &miniredisBackend{addr: loopback(port)}
+	addr := proc.Loopback(port)
+	info := Info{Name: "redis", Kind: Twin, Version: "miniredis", How: "in-process twin, not Redis"}
+	r := &RedisServer{Server: newServer(info, addr, "", &miniredisBackend{addr: addr}), url: "redis://" + addr}
 	return r, r.Start(ctx)
 }
 
-func (b *miniredisBackend) start(context.Context) error {
+func (b *miniredisBackend) Start(context.Context) error {
 	if b.m != nil {
 		return b.m.Restart()
 	}
@@ -40,8 +40,8 @@ func (b *miniredisBackend) start(context.Context) error {
 	return nil
 }
 
-func (b *miniredisBackend) stop(context.Context) error { return b.kill() }
-func (b *miniredisBackend) kill() error                { b.m.Close(); return nil }
-func (b *miniredisBackend) pause() error               { return ErrUnsupported }
-func (b *miniredisBackend) resume() error              { return ErrUnsupported }
-func (b *miniredisBackend) pid() int                   { return 0 }
+func (b *miniredisBackend) Stop(context.Context) error { return b.Kill() }
+func (b *miniredisBackend) Kill() error                { b.m.Close(); return nil }
+func (b *miniredisBackend) Pause() error               { return ErrUnsupported }
+func (b *miniredisBackend) Resume() error              { return ErrUnsupported }
+func (b *miniredisBackend) PID() int                   { return 0 }

@@ -6,140 +6,127 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
 )
 
-// clerk gives this process its shared servers, each at most once.
-type clerk struct {
+// sharedServers gives this process the servers that it shares with the other
+// processes of the run, each opened at most once.
+type sharedServers struct {
 	mu       sync.Mutex
-	presence *os.File // shared lock: while anybody holds it, the servers stay
+	use      *os.File // shared lock: while any process holds it, the servers stay
 	postgres *PostgresServer
 	kafka    *KafkaServer
 	redis    *RedisServer
 }
 
-var shared clerk
+var shared sharedServers
 
 // Postgres returns the server that the tests of this run share.
-func (c *clerk) Postgres(ctx context.Context) (*PostgresServer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.postgres != nil {
-		return c.postgres, nil
+func (s *sharedServers) Postgres(ctx context.Context) (*PostgresServer, error) {
+	return openOnce(ctx, &s.mu, &s.postgres, s.openPostgres)
+}
+
+// Kafka returns the broker that the tests of this run share; a twin belongs to
+// this process alone.
+func (s *sharedServers) Kafka(ctx context.Context) (*KafkaServer, error) {
+	return openOnce(ctx, &s.mu, &s.kafka, s.openKafka)
+}
+
+// Redis returns the server that the tests of this run share; a twin belongs to
+// this process alone.
+func (s *sharedServers) Redis(ctx context.Context) (*RedisServer, error) {
+	return openOnce(ctx, &s.mu, &s.redis, s.openRedis)
+}
+
+// openOnce returns what slot holds, and fills it first if it is empty.
+func openOnce[T any, S interface {
+	*T
+	Info() Info
+}](ctx context.Context, mu *sync.Mutex, slot *S, open func(context.Context) (S, error)) (S, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	if *slot != nil {
+		return *slot, nil
 	}
-	p, err := c.openPostgres(ctx)
+	opened, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	announce(p.info)
-	c.postgres = p
-	return p, nil
+	announce(opened.Info())
+	*slot = opened
+	return opened, nil
 }
 
-func (c *clerk) openPostgres(ctx context.Context) (*PostgresServer, error) {
+func (s *sharedServers) openPostgres(ctx context.Context) (*PostgresServer, error) {
 	if url := os.Getenv(EnvPostgres); url != "" {
 		return ExternalPostgres(ctx, url)
 	}
-	if _, err := findPostgres(ctx); err != nil {
+	if _, err := fetch.FindPostgres(ctx); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	t, err := c.attach(ctx, "postgres")
+	a, err := s.attach(ctx, "postgres")
 	if err != nil {
 		return nil, err
 	}
-	p := &PostgresServer{dsn: t.Address, admin: t.Address}
-	p.info, p.addr, p.backend, p.up = t.Info, hostOf(t.Address), external{}, true
-	return p, nil
+	return &PostgresServer{Server: runningServer(a.Info, hostOf(a.URL)), dsn: a.URL, admin: a.URL}, nil
 }
 
-// Kafka returns the broker that the tests of this run share; a twin is this
-// process's own.
-func (c *clerk) Kafka(ctx context.Context) (*KafkaServer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.kafka != nil {
-		return c.kafka, nil
-	}
-	k, err := c.openKafka(ctx)
-	if err != nil {
-		return nil, err
-	}
-	announce(k.info)
-	c.kafka = k
-	return k, nil
-}
-
-// opened is the cluster if a test has asked for it, else nil.
-func (c *clerk) opened() *KafkaServer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.kafka
-}
-
-func (c *clerk) openKafka(ctx context.Context) (*KafkaServer, error) {
+func (s *sharedServers) openKafka(ctx context.Context) (*KafkaServer, error) {
 	if brokers := brokersFromEnv(); len(brokers) > 0 {
 		return ExternalKafka(ctx, brokers...)
 	}
-	if _, err := findKafka(ctx); errors.Is(err, ErrNotInstalled) {
+	if _, err := fetch.FindKafka(ctx); errors.Is(err, ErrNotInstalled) {
 		return StartKafka(ctx, KafkaConfig{})
 	} else if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	t, err := c.attach(ctx, "kafka")
+	a, err := s.attach(ctx, "kafka")
 	if err != nil {
 		return nil, err
 	}
-	k := &KafkaServer{brokers: []string{t.Address}}
-	k.info, k.addr, k.backend, k.up = t.Info, t.Address, external{}, true
-	return k, nil
+	return &KafkaServer{Server: runningServer(a.Info, a.URL), brokers: []string{a.URL}}, nil
 }
 
-// Redis returns the server that the tests of this run share; a twin is this
-// process's own.
-func (c *clerk) Redis(ctx context.Context) (*RedisServer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.redis != nil {
-		return c.redis, nil
-	}
-	r, err := c.openRedis(ctx)
-	if err != nil {
-		return nil, err
-	}
-	announce(r.info)
-	c.redis = r
-	return r, nil
-}
-
-func (c *clerk) openRedis(ctx context.Context) (*RedisServer, error) {
+func (s *sharedServers) openRedis(ctx context.Context) (*RedisServer, error) {
 	if url := os.Getenv(EnvRedis); url != "" {
 		return ExternalRedis(ctx, url)
 	}
 	if _, err := findRedis(); err != nil {
 		return StartRedis(ctx, RedisConfig{})
 	}
-	t, err := c.attach(ctx, "redis")
+	a, err := s.attach(ctx, "redis")
 	if err != nil {
 		return nil, err
 	}
-	r := &RedisServer{url: t.Address}
-	r.info, r.addr, r.backend, r.up = t.Info, hostOf(t.Address), external{}, true
-	return r, nil
+	return &RedisServer{Server: runningServer(a.Info, hostOf(a.URL)), url: a.URL}, nil
 }
 
-// release stops the twins of this process and leaves the shared servers.
-func (c *clerk) release(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// externalKafka returns the cluster if a test has asked for it and the harness
+// did not start it, else nil.
+func (s *sharedServers) externalKafka() *KafkaServer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kafka == nil || s.kafka.info.Kind != External {
+		return nil
+	}
+	return s.kafka
+}
+
+// release stops the twins of this process and lets go of the shared servers.
+func (s *sharedServers) release(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var errs []error
-	if c.kafka != nil {
-		errs = append(errs, c.kafka.Stop(ctx))
+	if s.kafka != nil {
+		errs = append(errs, s.kafka.Stop(ctx))
 	}
-	if c.redis != nil {
-		errs = append(errs, c.redis.Stop(ctx))
+	if s.redis != nil {
+		errs = append(errs, s.redis.Stop(ctx))
 	}
-	if c.presence != nil {
-		errs = append(errs, c.presence.Close())
+	if s.use != nil {
+		errs = append(errs, s.use.Close())
 	}
-	c.presence, c.postgres, c.kafka, c.redis = nil, nil, nil, nil
+	s.use, s.postgres, s.kafka, s.redis = nil, nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -14,13 +14,13 @@ import (
 	migrations "github.com/millrace-go/millrace/sql"
 )
 
-// createDatabase clones the template, which is made when it turns out not to be
-// there.
-func createDatabase(ctx context.Context, admin, name string, migrated bool) error {
-	if !migrated {
+// createDatabase clones the template of the lines, which is made when it turns out
+// not to be there. Without lines the database is empty.
+func createDatabase(ctx context.Context, admin, name string, lines []migrations.Line) error {
+	if len(lines) == 0 {
 		return cloneDatabase(ctx, admin, name, "template0")
 	}
-	hash, err := migrationsHash()
+	hash, err := migrationsHash(lines)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func createDatabase(ctx context.Context, admin, name string, migrated bool) erro
 	if pqErr, ok := errors.AsType[*pq.Error](err); !ok || pqErr.Code != "3D000" {
 		return err
 	}
-	if err := migratedTemplate(ctx, admin, template); err != nil {
+	if err := migratedTemplate(ctx, admin, template, lines); err != nil {
 		return fmt.Errorf("make the template: %w", err)
 	}
 	return cloneDatabase(ctx, admin, name, template)
@@ -42,10 +42,10 @@ func cloneDatabase(ctx context.Context, admin, name, template string) error {
 // templateLock is the advisory lock under which the template is made.
 const templateLock = 7305400617440913203
 
-// migratedTemplate makes a database with all migrations unless somebody has made
-// it meanwhile. Its name tells the migrations apart, so that packages, reruns and
-// versions of the tree share a server.
-func migratedTemplate(ctx context.Context, admin, name string) error {
+// migratedTemplate makes a database with the lines' migrations unless another
+// process has made it meanwhile. Its name tells sets of migrations apart, so that
+// packages, reruns and versions of the tree share a server.
+func migratedTemplate(ctx context.Context, admin, name string, lines []migrations.Line) error {
 	db, err := sql.Open("postgres", admin)
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func migratedTemplate(ctx context.Context, admin, name string) error {
 	var made bool
 	err = conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&made)
 	if err == nil && !made {
-		err = makeTemplate(ctx, conn, admin, name)
+		err = makeTemplate(ctx, conn, admin, name, lines)
 	}
 	_, unlockErr := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", templateLock)
 	return errors.Join(err, unlockErr)
@@ -70,7 +70,7 @@ func migratedTemplate(ctx context.Context, admin, name string) error {
 
 // makeTemplate migrates a database under another name first: one that was left
 // half done never passes for the template.
-func makeTemplate(ctx context.Context, conn *sql.Conn, admin, name string) error {
+func makeTemplate(ctx context.Context, conn *sql.Conn, admin, name string, lines []migrations.Line) error {
 	part := name + "_part"
 	for _, statement := range []string{
 		"DROP DATABASE IF EXISTS " + pq.QuoteIdentifier(part) + " WITH (FORCE)",
@@ -84,20 +84,20 @@ func makeTemplate(ctx context.Context, conn *sql.Conn, admin, name string) error
 	if err != nil {
 		return err
 	}
-	if err := migrate(ctx, dsn); err != nil {
+	if err := migrate(ctx, dsn, lines); err != nil {
 		return err
 	}
 	_, err = conn.ExecContext(ctx, "ALTER DATABASE "+pq.QuoteIdentifier(part)+" RENAME TO "+pq.QuoteIdentifier(name))
 	return err
 }
 
-func migrate(ctx context.Context, dsn string) error {
+func migrate(ctx context.Context, dsn string, lines []migrations.Line) error {
 	db, err := sql.Open("postgres", dsn)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	for _, line := range migrations.Lines() {
+	for _, line := range lines {
 		if _, err := migrations.Up(ctx, db, line); err != nil {
 			return err
 		}
@@ -105,10 +105,10 @@ func migrate(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// migrationsHash is a short hash of all migrations' names and texts.
-func migrationsHash() (string, error) {
+// migrationsHash is a short hash of the migrations' names and texts.
+func migrationsHash(lines []migrations.Line) (string, error) {
 	h := sha256.New()
-	for _, line := range migrations.Lines() {
+	for _, line := range lines {
 		files := line.Files()
 		err := fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {

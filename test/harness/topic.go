@@ -64,7 +64,7 @@ func Group(t testing.TB) string {
 	t.Helper()
 	name := uniqueName(t)
 	t.Cleanup(func() {
-		if k := shared.opened(); k != nil && k.info.Kind == External {
+		if k := shared.externalKafka(); k != nil {
 			cleanKafka(t, k.brokers, deleteGroup, name)
 		}
 	})

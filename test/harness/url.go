@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // parseURL parses a server's URL and checks its scheme.
@@ -43,4 +45,12 @@ func hostOf(raw string) string {
 		return ""
 	}
 	return u.Host
+}
+
+// portOr is port, or a free one if it is zero.
+func portOr(port int) (int, error) {
+	if port != 0 {
+		return port, nil
+	}
+	return proc.FreePort()
 }

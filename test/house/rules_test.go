@@ -84,7 +84,9 @@ var direction = []directionRow{
 	{"cmd/notifier/...", []string{std, third, "./cmd/notifier/...", "./app/...", "./domain/...", "./outbox/...", "./adapters/...", "./sql"}, []string{"./test/..."}},
 
 	// Public test packages: what an embedder's tests take in.
-	{"test/harness/...", []string{std, third, own, "./sql"}, []string{"./outbox/...", "./adapters/kafka"}},
+	{"test/harness/...", []string{std, third, own, "./sql", "./test/internal/..."}, []string{"./outbox/...", "./adapters/kafka", "./test/lab"}},
+	{"test/internal/...", []string{std, third, own, "./test/internal/..."}, nil},
+	{"test/lab/...", []string{std, third, own, "./test/harness", "./test/internal/..."}, nil},
 	{"test/outboxtest/...", []string{std, third, own, "./outbox"}, []string{"./outbox/...", "./sql", "./test/harness"}},
 	{"test/house/...", nil, []string{std, testify, "./outbox/...", "./adapters/kafka", "./test/harness"}},
 	{"test/...", []string{std, third, "./outbox/...", "./sql", "./app/...", "./domain/...", "./adapters/...", "./cmd/...", "./test/..."}, nil},
@@ -126,7 +128,7 @@ var (
 	foldersWithout  = []string{"deploy", "docs"}
 	adapterFolders  = []string{"cache", "consumer", "internal", "kafka", "notifier", "schedule", "telemetry", "watermillsql"}
 	notifierFolders = []string{"codec", "gateway", "httpapi", "orm", "passwords", "postgres", "views"}
-	testFolders     = []string{"e2e", "faults", "harness", "house", "interop", "outboxtest", "report", "servers"}
+	testFolders     = []string{"e2e", "faults", "harness", "house", "internal", "interop", "lab", "outboxtest", "report", "servers"}
 	cmdFolders      = []string{"millrace", "notifier"}
 )
 

@@ -12,12 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func TestInbox_LostAnswersToCommitDoNotDoubleAnEffect(t *testing.T) {
 	t.Parallel()
-	for name, mode := range map[string]harness.CommitFault{"reply lost": harness.LoseReply, "commit lost": harness.LoseCommit} {
+	for name, mode := range map[string]lab.CommitFault{"reply lost": lab.LoseReply, "commit lost": lab.LoseCommit} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, told := newStore(t), new(commits)
@@ -48,7 +48,7 @@ func TestInbox_AnswersWithAnErrorWhenItCannotLookUpTheCommit(t *testing.T) {
 	p, db := behindProxy(t, s)
 	handle := newInbox(t, db, inbox.Config{Retries: -1}).Handler(effect)
 	require.NoError(t, handle(newEvent("k0", 0, "warm").deliver(t.Context())))
-	p.SpoilNext(harness.LoseReply)
+	p.SpoilNext(lab.LoseReply)
 	e := newEvent("k1", 1, "a")
 	require.ErrorContains(t, handle(e.deliver(t.Context())), "not answered")
 	require.NoError(t, handle(e.deliver(t.Context())), "the next delivery finds out")

@@ -25,6 +25,7 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // pipe is a topic on the run's Kafka, with dead letters.
@@ -195,9 +196,9 @@ func childMain() int {
 	return 0
 }
 
-func startChild(t *testing.T, p *pipe) *harness.Program {
+func startChild(t *testing.T, p *pipe) *lab.Program {
 	t.Helper()
-	return harness.StartProgram(t, harness.ProgramConfig{Path: os.Args[0], Env: []string{
+	return lab.StartProgram(t, lab.ProgramConfig{Path: os.Args[0], Env: []string{
 		childTopic + "=" + p.topic, childGroup + "=" + p.group,
 		childBrokers + "=" + strings.Join(p.conf.Brokers, ","), childPostgres + "=" + p.dsn,
 	}})

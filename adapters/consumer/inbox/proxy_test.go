@@ -6,13 +6,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // behindProxy opens the database of s through a proxy that can spoil COMMITs.
-func behindProxy(t *testing.T, s *store) (*harness.CommitProxy, *sql.DB) {
+func behindProxy(t *testing.T, s *store) (*lab.CommitProxy, *sql.DB) {
 	t.Helper()
-	p, dsn := harness.NewCommitProxy(t, s.dsn)
+	p, dsn := lab.NewCommitProxy(t, s.dsn)
 	db, err := sql.Open("postgres", dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 const liveness = 3 * time.Minute
@@ -32,7 +33,7 @@ type checker struct {
 	client  *kgo.Client
 	reader  *kafka.DeadLetters
 	pub     *kafka.Publisher
-	members []*harness.Program
+	members []*lab.Program
 
 	produced map[string]int // events of each key: 0 … n-1
 	given    map[string]map[int]bool

@@ -21,6 +21,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // envMember makes the test program a member of a consumer group, so that it can
@@ -48,13 +49,13 @@ type memberSpec struct {
 	Batch   bool // with an inbox, many events in one transaction
 }
 
-func startMember(t *testing.T, spec memberSpec) *harness.Program {
+func startMember(t *testing.T, spec memberSpec) *lab.Program {
 	t.Helper()
 	text, err := json.Marshal(spec)
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	return harness.StartProgram(t, harness.ProgramConfig{Path: self, Env: []string{envMember + "=" + string(text)}})
+	return lab.StartProgram(t, lab.ProgramConfig{Path: self, Env: []string{envMember + "=" + string(text)}})
 }
 
 func runMember(text string) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/account"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -39,7 +40,7 @@ func newNotification(t *testing.T) *notification.Notification {
 // events of both: one transaction has them all.
 func TestMixed_WritesRowsAndEventsInOneTransaction(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	u := unitOfWork(t, db, postgres.Config{Accounts: orm.New(db).Accounts})
 	a, n := newAccount(t, "ada@example.org"), newNotification(t)
 	transact(t, u, func(ctx context.Context, tx app.Tx) error {
@@ -58,7 +59,7 @@ func TestMixed_WritesRowsAndEventsInOneTransaction(t *testing.T) {
 // others, the time of creation stays, and whoever read before is refused.
 func TestEntity_ThreeWritersAgree(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	bySQL, byORM := unitOfWork(t, db, postgres.Config{}), unitOfWork(t, db, allORM(db))
 	n := newNotification(t)
 	transact(t, byORM, func(ctx context.Context, tx app.Tx) error { return tx.Notifications().Add(ctx, n) })
@@ -100,7 +101,7 @@ func TestEntity_ThreeWritersAgree(t *testing.T) {
 
 func TestErrors_CarryTheDomainsSentinelsAndTheDatabasesWords(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	for name, u := range map[string]app.UnitOfWork{"sql": unitOfWork(t, db, postgres.Config{}), "orm": unitOfWork(t, db, allORM(db))} {
 		stranger := newAccount(t, name+"@example.org")
 		s, err := account.Open(stranger, account.NewToken(), began, time.Hour)
@@ -131,7 +132,7 @@ func TestErrors_CarryTheDomainsSentinelsAndTheDatabasesWords(t *testing.T) {
 
 func TestSave_RefusesATableWithoutItsTrigger(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	u := unitOfWork(t, db, allORM(db))
 	n := newNotification(t)
 	transact(t, u, func(ctx context.Context, tx app.Tx) error { return tx.Notifications().Add(ctx, n) })
@@ -146,7 +147,7 @@ func TestSave_RefusesATableWithoutItsTrigger(t *testing.T) {
 // must stay a value, whatever is in it.
 func TestORM_KeepsHostileTextAValue(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	u := unitOfWork(t, db, allORM(db))
 	for _, text := range []string{`'; DROP TABLE session; --`, `\'; DROP TABLE session; --`, `?`, `?0`, `?TableName`, `$1`, `\`, `''`, "a\nb", `{"a":"?"}`} {
 		n, err := notification.Request(notification.ID(app.NewID()), notification.Content{Recipient: text, Channel: notification.SMS, Subject: text, Body: text}, began)
@@ -168,7 +169,7 @@ func TestORM_KeepsHostileTextAValue(t *testing.T) {
 // the other one does.
 func TestSweep_PassesOverWhatAnotherRemoves(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	bySQL, byORM := unitOfWork(t, db, postgres.Config{}), unitOfWork(t, db, allORM(db))
 	a := newAccount(t, "ada@example.org")
 	transact(t, bySQL, func(ctx context.Context, tx app.Tx) error {

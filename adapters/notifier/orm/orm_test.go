@@ -15,6 +15,7 @@ import (
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -40,7 +41,7 @@ func allORM(db *sql.DB) postgres.Config {
 func TestORMStorage_PassesTheStorageContract(t *testing.T) {
 	t.Parallel()
 	apptest.Exercise(t, func(t *testing.T) apptest.Backend {
-		db := harness.NewDatabase(t).DB
+		db := harness.NewDatabase(t, migrations.Lines()...).DB
 		return apptest.Backend{
 			UnitOfWork: unitOfWork(t, db, allORM(db)), Reader: postgres.NewReader(db),
 			Events: func(t *testing.T) []domain.Recorded { return recorded(t, db) },
@@ -71,7 +72,7 @@ func TestMixedStorage_PassesTheAccessContract(t *testing.T) {
 func exerciseAccess(t *testing.T, cfg func(*sql.DB) postgres.Config) {
 	t.Helper()
 	apptest.ExerciseAccess(t, func(t *testing.T) apptest.AccessBackend {
-		db := harness.NewDatabase(t).DB
+		db := harness.NewDatabase(t, migrations.Lines()...).DB
 		return apptest.AccessBackend{
 			UnitOfWork: unitOfWork(t, db, cfg(db)), Reader: postgres.NewAccountReader(db),
 			Events: func(t *testing.T) []domain.Recorded { return recorded(t, db) },

@@ -17,7 +17,7 @@ import (
 // is then run again.
 func TestSendingMigration_CanBeRunAgainAndTakesOverWhatHadFailed(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	failed, other := s.mustAdd(t), s.mustAdd(t)
 	require.NoError(t, s.Do(t.Context(), func(ctx context.Context, tx app.Tx) error { return fail(ctx, tx, failed) }))
 	_, err := s.db.Exec(`DELETE FROM millrace_service_migrations WHERE version_id >= 4`)
@@ -40,7 +40,7 @@ func TestSendingMigration_CanBeRunAgainAndTakesOverWhatHadFailed(t *testing.T) {
 // The claim finds what is due by its index, however many wait.
 func TestClaim_ReadsOnlyWhatIsDue(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	_, err := db.Exec(`INSERT INTO notification_sending (notification_id, next_attempt_at)
 		SELECT gen_random_uuid(), now() + n * interval '1 minute' FROM generate_series(-5, 20000) n`)
 	require.NoError(t, err)

@@ -10,13 +10,15 @@ import (
 	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
-func through(t *testing.T, cfg postgres.Config) (*storage, *harness.CommitProxy, *postgres.Reader) {
+func through(t *testing.T, cfg postgres.Config) (*storage, *lab.CommitProxy, *postgres.Reader) {
 	t.Helper()
-	direct := harness.NewDatabase(t)
-	p, dsn := harness.NewCommitProxy(t, direct.DSN)
+	direct := harness.NewDatabase(t, migrations.Lines()...)
+	p, dsn := lab.NewCommitProxy(t, direct.DSN)
 	db, err := sql.Open("postgres", dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
@@ -26,7 +28,7 @@ func through(t *testing.T, cfg postgres.Config) (*storage, *harness.CommitProxy,
 func TestDo_KnowsItCommittedWhenTheAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	s, p, reader := through(t, postgres.Config{})
-	p.SpoilNext(harness.LoseReply)
+	p.SpoilNext(lab.LoseReply)
 	id, err := s.add(t.Context(), t)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, s.commits.Load())
@@ -38,7 +40,7 @@ func TestDo_KnowsItCommittedWhenTheAnswerIsLost(t *testing.T) {
 func TestDo_KnowsItDidNotCommitWhenTheRequestIsLost(t *testing.T) {
 	t.Parallel()
 	s, p, reader := through(t, postgres.Config{})
-	p.SpoilNext(harness.LoseCommit)
+	p.SpoilNext(lab.LoseCommit)
 	id, err := s.add(t.Context(), t)
 	require.ErrorContains(t, err, "rolled back")
 	require.NotErrorIs(t, err, postgres.ErrCommitUnknown)
@@ -50,7 +52,7 @@ func TestDo_KnowsItDidNotCommitWhenTheRequestIsLost(t *testing.T) {
 func TestDo_SaysSoWhenTheOutcomeCannotBeKnown(t *testing.T) {
 	t.Parallel()
 	s, p, _ := through(t, postgres.Config{ResolveWait: 200 * time.Millisecond})
-	p.SpoilNext(harness.LoseServer)
+	p.SpoilNext(lab.LoseServer)
 	_, err := s.add(t.Context(), t)
 	require.ErrorIs(t, err, postgres.ErrCommitUnknown)
 	require.Zero(t, s.commits.Load())

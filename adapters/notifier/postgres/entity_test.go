@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/app"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -16,7 +17,7 @@ import (
 // belongs to the database, and is seen by the version check.
 func TestEntity_VersionAndTimesAreTheDatabases(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	id := app.NewID()
 	_, err := s.db.Exec(`INSERT INTO notification
 		(id, recipient, channel, subject, body, status, attempts, requested_at, changed_at, created_at, updated_at, version)
@@ -44,7 +45,7 @@ func TestEntity_VersionAndTimesAreTheDatabases(t *testing.T) {
 
 func TestSave_RefusesATableWithoutItsTrigger(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	id := s.mustAdd(t)
 	_, err := s.db.Exec(`DROP TRIGGER notification_touch ON notification`)
 	require.NoError(t, err)
@@ -56,7 +57,7 @@ func TestSave_RefusesATableWithoutItsTrigger(t *testing.T) {
 // time is that of the write, not of the transaction's start.
 func TestEntity_ALaterWriteHasALaterTimeWhoeverBeganFirst(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	id := s.mustAdd(t)
 	updated := func() (at time.Time) {
 		require.NoError(t, s.db.QueryRow(`SELECT updated_at FROM notification WHERE id = $1`, id).Scan(&at))

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -59,7 +60,7 @@ func recorded(t *testing.T, db *sql.DB) (out []domain.Recorded) {
 func TestSQLStorage_PassesTheStorageContract(t *testing.T) {
 	t.Parallel()
 	apptest.Exercise(t, func(t *testing.T) apptest.Backend {
-		db := harness.NewDatabase(t).DB
+		db := harness.NewDatabase(t, migrations.Lines()...).DB
 		return apptest.Backend{
 			UnitOfWork: open(t, db, postgres.Config{}),
 			Reader:     postgres.NewReader(db),
@@ -109,7 +110,7 @@ func fail(ctx context.Context, tx app.Tx, id notification.ID) error {
 
 func TestDo_PutsEntityAndOutboxRowIntoOneTransaction(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	id := s.mustAdd(t)
 
 	var xids int
@@ -127,7 +128,7 @@ func TestDo_PutsEntityAndOutboxRowIntoOneTransaction(t *testing.T) {
 
 func TestDo_WakesNobodyAfterARollback(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	id := s.mustAdd(t)
 	err := s.Do(t.Context(), func(ctx context.Context, tx app.Tx) error {
 		if err := fail(ctx, tx, id); err != nil {
@@ -142,7 +143,7 @@ func TestDo_WakesNobodyAfterARollback(t *testing.T) {
 
 func TestIn_LeavesTheTransactionToItsOwner(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	id := s.mustAdd(t)
 	for _, commit := range []bool{false, true} {
 		tx, err := s.db.BeginTx(t.Context(), nil)

@@ -15,12 +15,13 @@ import (
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
 func TestDo_RunsADeadlockVictimAgain(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	a, b := s.mustAdd(t), s.mustAdd(t)
 	var runs atomic.Int64
 	var both sync.WaitGroup // the first runs meet with one row locked each
@@ -58,7 +59,7 @@ func TestDo_RunsADeadlockVictimAgain(t *testing.T) {
 
 func TestDo_GivesUpAfterItsRetries(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{RetryWait: time.Millisecond})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{RetryWait: time.Millisecond})
 	off := open(t, s.db, postgres.Config{Retries: -1})
 	for want, s := range map[int]*storage{4: s, 1: off} {
 		runs := 0
@@ -78,7 +79,7 @@ func TestDo_GivesUpAfterItsRetries(t *testing.T) {
 
 func TestErrors_CarryTheDomainsSentinels(t *testing.T) {
 	t.Parallel()
-	s := open(t, harness.NewDatabase(t).DB, postgres.Config{})
+	s := open(t, harness.NewDatabase(t, migrations.Lines()...).DB, postgres.Config{})
 	id := s.mustAdd(t)
 	again, err := notification.Request(id, content, began)
 	require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -22,7 +23,7 @@ func TestStatistics_PagesAddUpToWhatIsStored(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	s := open(t, db, postgres.Config{})
 	want := map[string]app.RecipientStatistics{}
 	for range 120 {
@@ -87,7 +88,7 @@ func (s *storage) addFor(t *testing.T, rng *rand.Rand, recipient string) notific
 
 func TestStatistics_OfNothingIsAnEmptyPage(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	page, err := postgres.NewStatistics(db).DeliveryStatistics(t.Context(), app.StatisticsQuery{Limit: 5})
 	require.NoError(t, err)
 	require.Empty(t, page.Recipients)
@@ -127,7 +128,7 @@ func explain(t *testing.T, db *sql.DB, query string, args ...any) plan {
 func TestStatistics_ReadThePagesRecipientsFromTheIndexAlone(t *testing.T) {
 	t.Parallel()
 	const recipients, each = 1000, 20
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	_, err := db.Exec(`INSERT INTO notification (id, recipient, channel, subject, body, status, attempts, requested_at, changed_at)
 		SELECT gen_random_uuid(), 'r' || to_char(n % $1, 'FM0000'), 'sms', 's', repeat('b', 200), 'sent', 1, now(), now()
 		FROM generate_series(1, $1::int * $2::int) AS n`, recipients, each)

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -29,7 +30,7 @@ type logged struct {
 
 func newLogged(t testing.TB) *logged {
 	t.Helper()
-	l := &logged{db: harness.NewDatabase(t), rdb: harness.Redis(t)}
+	l := &logged{db: harness.NewDatabase(t, migrations.Lines()...), rdb: harness.Redis(t)}
 	store, err := pgstore.New(l.db.DB, pgstore.Config{})
 	require.NoError(t, err)
 	l.writer, err = outbox.NewWriter(store, outbox.WriterConfig{})

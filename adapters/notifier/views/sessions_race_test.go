@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/account"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -121,7 +122,7 @@ func TestSessions_VerdictsAreTrueWhileRedisFreezes(t *testing.T) {
 	var weather sync.WaitGroup
 	weather.Go(func() { freeze(server, end) })
 	t.Cleanup(func() { close(end); weather.Wait() })
-	witness(t, nodeConfig{dsn: harness.NewDatabase(t).DSN, redis: opt}, 120)
+	witness(t, nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: opt}, 120)
 }
 
 // freeze pauses the server and lets it go on, until end; it leaves it going on.

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace-go/millrace/app/apptest"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/account"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -34,7 +35,7 @@ func TestSessions_PassTheCacheContract(t *testing.T) {
 
 func world(t *testing.T) nodeConfig {
 	t.Helper()
-	return nodeConfig{dsn: harness.NewDatabase(t).DSN, redis: harness.Redis(t).Options()}
+	return nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: harness.Redis(t).Options()}
 }
 
 func TestAuthenticate_AnswersAValidTokenWithoutAnySQL(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/account"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -19,7 +20,7 @@ import (
 func TestAuthenticate_WithAFrozenRedisJudgesByTheDatabase(t *testing.T) {
 	t.Parallel()
 	server, opt := ownRedis(t)
-	cfg := nodeConfig{dsn: harness.NewDatabase(t).DSN, redis: opt}
+	cfg := nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: opt}
 	n, other := newNode(t, cfg), newNode(t, cfg)
 	n.signUp(t)
 	good, ended := n.logIn(t), n.logIn(t)
@@ -51,7 +52,7 @@ func TestAuthenticate_WithAFrozenRedisJudgesByTheDatabase(t *testing.T) {
 func TestAuthenticate_WithNobodyToAskIsOverloadedAndNoVerdict(t *testing.T) {
 	t.Parallel()
 	server, opt := ownRedis(t)
-	cfg := nodeConfig{dsn: harness.NewDatabase(t).DSN, redis: opt}
+	cfg := nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: opt}
 	n := newNode(t, cfg)
 	n.signUp(t)
 	token := n.logIn(t)
@@ -88,7 +89,7 @@ func TestAuthenticate_WithNobodyToAskIsOverloadedAndNoVerdict(t *testing.T) {
 func TestAuthenticate_UnderFlushesFailsNobodyAndBoundsTheDatabase(t *testing.T) {
 	t.Parallel()
 	_, opt := ownRedis(t)
-	cfg := nodeConfig{dsn: harness.NewDatabase(t).DSN, redis: opt}
+	cfg := nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: opt}
 	n := newNode(t, cfg)
 	n.signUp(t)
 	var good, bad []string
@@ -150,7 +151,7 @@ func TestAuthenticate_UnderFlushesFailsNobodyAndBoundsTheDatabase(t *testing.T) 
 func TestAuthenticate_SurvivesARestartOfRedis(t *testing.T) {
 	t.Parallel()
 	server, opt := ownRedis(t)
-	cfg := nodeConfig{dsn: harness.NewDatabase(t).DSN, redis: opt}
+	cfg := nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: opt}
 	n := newNode(t, cfg)
 	n.signUp(t)
 	good, bad := n.logIn(t), n.logIn(t)

@@ -32,6 +32,7 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // childConfig is the variable that makes this test program a service: the parts
@@ -67,14 +68,14 @@ func runChild(text string) {
 }
 
 // process starts a service with cfg as a process of its own.
-func process(t *testing.T, cfg service.Config) *harness.Program {
+func process(t *testing.T, cfg service.Config) *lab.Program {
 	t.Helper()
 	text, err := json.Marshal(child{
 		DatabaseURL: cfg.DatabaseURL, RedisURL: cfg.RedisURL, Brokers: cfg.Brokers, Topic: cfg.Topic, AccountTopic: cfg.AccountTopic,
 		Partitions: cfg.Partitions, Group: cfg.Group, SessionGroup: cfg.SessionGroup, AuditGroup: cfg.AuditGroup, Sending: cfg.Sending,
 	})
 	require.NoError(t, err)
-	return harness.StartProgram(t, harness.ProgramConfig{Path: os.Args[0], Env: []string{childConfig + "=" + string(text)}})
+	return lab.StartProgram(t, lab.ProgramConfig{Path: os.Args[0], Env: []string{childConfig + "=" + string(text)}})
 }
 
 // office is what a test does beside the service, on the same database: it requests

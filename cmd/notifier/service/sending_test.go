@@ -15,6 +15,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/notifier/gateway"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -160,7 +161,7 @@ func TestAudit_ItsFailureDelaysNoOtherGroup(t *testing.T) {
 
 func TestAudit_IsAppendOnly(t *testing.T) {
 	t.Parallel()
-	db := harness.NewDatabase(t).DB
+	db := harness.NewDatabase(t, migrations.Lines()...).DB
 	_, err := db.Exec(`INSERT INTO notification_audit (event_id, event_type, notification_id, version, recipient, status, attempts, reason, occurred_at)
 		SELECT id, 'Sent', id, 1, 'ada', 'sent', 1, '', now() FROM (SELECT '01890a5d-ac96-774b-bcce-b302099a8057'::uuid AS id) i`)
 	require.NoError(t, err)

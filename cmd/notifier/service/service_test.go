@@ -20,6 +20,7 @@ import (
 
 	"github.com/millrace-go/millrace/cmd/notifier/service"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -44,7 +45,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{db: harness.NewDatabase(t), redis: harness.Redis(t)}
+	w := &world{db: harness.NewDatabase(t, migrations.Lines()...), redis: harness.Redis(t)}
 	opt := w.redis.Options()
 	w.cfg = service.Config{
 		DatabaseURL: w.db.DSN, Brokers: harness.Brokers(t), RedisURL: fmt.Sprintf("redis://%s/%d", opt.Addr, opt.DB),

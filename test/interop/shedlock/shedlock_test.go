@@ -17,6 +17,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/schedule"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -31,7 +32,7 @@ const (
 type pair struct {
 	t     *testing.T
 	locks schedule.LockProvider
-	java  *harness.Program
+	java  *lab.Program
 	said  int // bytes of Java's output that were read
 	db    *sql.DB
 
@@ -87,7 +88,7 @@ func onRedis(t *testing.T) *pair {
 
 func (p *pair) start(args ...string) {
 	p.t.Helper()
-	p.java = harness.BuildJava(p.t, ".").Start(p.t, "Node", args...)
+	p.java = lab.BuildJava(p.t, ".").Start(p.t, "Node", args...)
 	require.Equal(p.t, "ready", p.hear())
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -43,7 +44,7 @@ type fields struct {
 }
 
 // await returns the records that p has printed once they are n.
-func await(t *testing.T, p *harness.Program, n int) (records []wireRecord) {
+func await(t *testing.T, p *lab.Program, n int) (records []wireRecord) {
 	t.Helper()
 	require.Eventually(t, func() bool { return strings.Count(p.Stdout(), "\n") >= n }, liveness, 20*time.Millisecond)
 	for line := range strings.Lines(p.Stdout()) {

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // failAll runs a group whose handler fails until n dead letters are written.
@@ -56,7 +57,7 @@ func failAll(t *testing.T, topic, group string, n int) {
 
 func TestSpring_ReadsOurDeadLettersWithItsOwnClasses(t *testing.T) {
 	t.Parallel()
-	program := harness.BuildJava(t, ".")
+	program := lab.BuildJava(t, ".")
 	topic, group := harness.Topic(t, 2), harness.Group(t)
 	createTopic(t, topic+".dlt", 2)
 	createTopic(t, topic+".dlt-dlt", 2)

@@ -11,13 +11,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // millrace runs a command of the program to its end and returns its output.
 func millrace(t *testing.T, args ...string) string {
 	t.Helper()
-	p := harness.StartProgram(t, harness.ProgramConfig{
-		Path: harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
+	p := lab.StartProgram(t, lab.ProgramConfig{
+		Path: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
 		Args: append(args, "--kafka", strings.Join(harness.Brokers(t), ",")),
 	})
 	require.Zero(t, p.Wait(liveness), p.Stderr())
@@ -26,7 +27,7 @@ func millrace(t *testing.T, args ...string) string {
 
 func TestReplay_CarriesDeadLettersOfSpringKafkaBack(t *testing.T) {
 	t.Parallel()
-	program := harness.BuildJava(t, ".")
+	program := lab.BuildJava(t, ".")
 	topic, group, dsn := harness.Topic(t, 3), harness.Group(t), harness.NewDatabase(t).DSN
 	createTopic(t, topic+"-dlt", 3)
 	const n = 12

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // spread is one figure over the rounds.
@@ -157,7 +157,7 @@ func TestBenchIdle_MeasuresAProcess(t *testing.T) {
 			RSS  spread `json:"peak_rss_mib"`
 		}
 	}
-	benchmark(t, &report, "idle", "--for", "1s", "--rounds", "1", "--program", harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace"))
+	benchmark(t, &report, "idle", "--for", "1s", "--rounds", "1", "--program", lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace"))
 	require.NotNil(t, report.CPU)
 	require.NotNil(t, report.Queries)
 	require.Len(t, report.Results, 2)
@@ -204,7 +204,7 @@ func TestBenchDrain_TellsTheMemoryOfAChild(t *testing.T) {
 		}
 	}
 	benchmark(t, &report, "drain", "--rows", "300", "--rounds", "1", "--payload", "1024", "--alone", "--child", "--cap", "1m",
-		"--program", harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace"))
+		"--program", lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace"))
 	require.Equal(t, map[string]int{"lost": 0, "reordered": 0, "duplicates": 0}, report.Checks)
 	require.Len(t, report.Results, 1)
 	require.Equal(t, []int{300}, report.Results[0].Delivered)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func TestDLT_AKilledReplayGoesOnWithoutLoss(t *testing.T) {
@@ -29,9 +30,9 @@ func TestDLT_AKilledReplayGoesOnWithoutLoss(t *testing.T) {
 		})
 	}
 	require.NoError(t, b.cl.ProduceSync(t.Context(), recs...).FirstErr())
-	replay := func() *harness.Program {
-		return harness.StartProgram(t, harness.ProgramConfig{
-			Path: harness.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
+	replay := func() *lab.Program {
+		return lab.StartProgram(t, lab.ProgramConfig{
+			Path: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
 			Args: []string{
 				"dlt", "replay", "--topic", b.topic, "--kafka", strings.Join(b.brokers, ","), "--postgres", b.dsn,
 				"--rate", "100", "--note", "index rebuilt", "--yes",

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/cmd/millrace/internal/cli"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -49,7 +50,7 @@ func terminal(t *testing.T) (tty *os.File, screen func() string) {
 
 func TestRebuild_ShowsABarOnATerminal(t *testing.T) {
 	t.Parallel()
-	db, rdb := harness.NewDatabase(t), harness.Redis(t)
+	db, rdb := harness.NewDatabase(t, migrations.Lines()...), harness.Redis(t)
 	env := map[string]string{"DATABASE_URL": db.DSN, "REDIS_URL": redisURL(rdb)}
 	requests(t, db, 5000)
 	tty, screen := terminal(t)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/domain/notification"
+	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -42,7 +43,7 @@ FROM generate_series(1, $1) i`, n)
 
 func TestRebuild_SaysThenDoesThenAnswers(t *testing.T) {
 	t.Parallel()
-	db, rdb := harness.NewDatabase(t), harness.Redis(t)
+	db, rdb := harness.NewDatabase(t, migrations.Lines()...), harness.Redis(t)
 	env := map[string]string{"DATABASE_URL": db.DSN, "REDIS_URL": redisURL(rdb)}
 	requests(t, db, 500)
 	rebuild := func(args ...string) (r rebuilt) {
@@ -98,7 +99,7 @@ func TestRebuild_SaysThenDoesThenAnswers(t *testing.T) {
 // Where lines cannot be rewritten the command tells now and then how far it is.
 func TestRebuild_TellsHowFarItIs(t *testing.T) {
 	t.Parallel()
-	db, rdb := harness.NewDatabase(t), harness.Redis(t)
+	db, rdb := harness.NewDatabase(t, migrations.Lines()...), harness.Redis(t)
 	requests(t, db, 500)
 	got := run(t, map[string]string{"DATABASE_URL": db.DSN, "REDIS_URL": redisURL(rdb)}, "rebuild", "notification", "--batch", "100", "--yes")
 	require.Zero(t, got.code, got.stderr)
@@ -107,7 +108,7 @@ func TestRebuild_TellsHowFarItIs(t *testing.T) {
 
 func TestRebuild_GoesOnAfterAnInterruption(t *testing.T) {
 	t.Parallel()
-	db, rdb := harness.NewDatabase(t), harness.Redis(t)
+	db, rdb := harness.NewDatabase(t, migrations.Lines()...), harness.Redis(t)
 	env := map[string]string{"DATABASE_URL": db.DSN, "REDIS_URL": redisURL(rdb)}
 	requests(t, db, 20_000)
 	c := start(t, env, "rebuild", "notification", "--batch", "20", "--yes")
@@ -140,7 +141,7 @@ func TestRebuild_RefusesWhatMakesNoSense(t *testing.T) {
 	got := run(t, env, "rebuild", "counters")
 	require.Equal(t, 1, got.code)
 	require.Contains(t, got.stderr, "does not answer")
-	env["DATABASE_URL"], env["REDIS_URL"] = harness.NewDatabase(t).DSN, redisURL(harness.Redis(t))
+	env["DATABASE_URL"], env["REDIS_URL"] = harness.NewDatabase(t, migrations.Lines()...).DSN, redisURL(harness.Redis(t))
 	got = run(t, env, "rebuild", "counters", "--from", "7", "--to", "3")
 	require.Equal(t, 2, got.code)
 	require.Contains(t, got.stderr, "To must not be before From")
@@ -148,7 +149,7 @@ func TestRebuild_RefusesWhatMakesNoSense(t *testing.T) {
 
 func TestRebuild_RefusesALogThatHasLostItsBeginning(t *testing.T) {
 	t.Parallel()
-	db, rdb := harness.NewDatabase(t), harness.Redis(t)
+	db, rdb := harness.NewDatabase(t, migrations.Lines()...), harness.Redis(t)
 	env := map[string]string{"DATABASE_URL": db.DSN, "REDIS_URL": redisURL(rdb)}
 	_, err := db.DB.ExecContext(t.Context(), `SELECT setval('outbox_position_seq', 4000100); DROP TABLE outbox_p0`)
 	require.NoError(t, err)

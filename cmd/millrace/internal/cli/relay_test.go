@@ -15,6 +15,7 @@ import (
 
 	"github.com/millrace-go/millrace/cmd/millrace/internal/check"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // written fills the outbox with n messages over a few keys, by SQL alone.
@@ -53,7 +54,7 @@ func TestRelay_DeliversInOrderAndStopsWithoutDuplicates(t *testing.T) {
 	t.Parallel()
 	db, topic, brokers := harness.NewDatabase(t), harness.Topic(t, 3), harness.Brokers(t)
 	events := written(t, db, topic, 500)
-	port, err := harness.FreePort()
+	port, err := lab.FreePort()
 	require.NoError(t, err)
 	args := []string{
 		"relay", "--postgres", db.DSN, "--kafka", strings.Join(brokers, ","), "--dev", "--relay-name", "r",
@@ -151,7 +152,7 @@ func TestRelay_TellsWhetherTheDoorbellWorks(t *testing.T) {
 		"1": nil, "0": {"--no-doorbell"},
 		"0 ": {"--listen-postgres", "postgres://u:hush@127.0.0.1:1/d?sslmode=disable"},
 	} {
-		port, err := harness.FreePort()
+		port, err := lab.FreePort()
 		require.NoError(t, err)
 		c := start(t, nil, append([]string{
 			"relay", "--postgres", db.DSN, "--kafka", strings.Join(brokers, ","), "--dev", "--relay-name", "bell" + strings.TrimSpace(value),

@@ -1,4 +1,4 @@
-package harness
+package lab
 
 import (
 	"bytes"
@@ -39,11 +39,11 @@ func NewCommitProxy(t testing.TB, dsn string) (p *CommitProxy, through string) {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
-		t.Fatal("harness: commit proxy:", err)
+		t.Fatal("lab: commit proxy:", err)
 	}
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal("harness: commit proxy:", err)
+		t.Fatal("lab: commit proxy:", err)
 	}
 	p = &CommitProxy{listener: l, server: u.Host}
 	p.wg.Go(p.accept)

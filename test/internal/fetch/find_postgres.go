@@ -1,8 +1,7 @@
-package harness
+package fetch
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,14 +10,14 @@ import (
 	"strings"
 )
 
-// postgresBin is a folder with Postgres server programs.
-type postgresBin struct {
-	dir, version, how string
+// Postgres is a folder with Postgres server programs.
+type Postgres struct {
+	Dir, Version, How string
 }
 
-// findPostgres looks for server programs: where pg_config says, on PATH, in the
+// FindPostgres looks for server programs: where pg_config says, on PATH, in the
 // folders of Debian, Red Hat and Homebrew; else it fetches them.
-func findPostgres(ctx context.Context) (postgresBin, error) {
+func FindPostgres(ctx context.Context) (Postgres, error) {
 	var dirs []string
 	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
@@ -30,10 +29,10 @@ func findPostgres(ctx context.Context) (postgresBin, error) {
 		"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin")...)
 	for _, dir := range dirs {
 		if version, ok := postgresVersion(ctx, dir); ok {
-			return postgresBin{dir: dir, version: version, how: "started from " + dir}, nil
+			return Postgres{Dir: dir, Version: version, How: "started from " + dir}, nil
 		}
 	}
-	return fetchPostgres(ctx)
+	return FetchPostgres(ctx)
 }
 
 // versioned lists the folders that match, the highest version first.
@@ -69,10 +68,5 @@ func postgresVersion(ctx context.Context, dir string) (string, bool) {
 		return "", false
 	}
 	_, version, ok := strings.Cut(string(out), "(PostgreSQL) ")
-	return firstField(version), ok
-}
-
-// notInstalled is the error of a server that is not there.
-func notInstalled(what, install string) error {
-	return fmt.Errorf("%s is %w; to install it: %s", what, ErrNotInstalled, install)
+	return strings.Fields(version + " ")[0], ok
 }

@@ -1,4 +1,4 @@
-package harness
+package lab
 
 import (
 	"bytes"
@@ -12,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // ProgramConfig says how to run a program.
@@ -44,21 +47,21 @@ func StartProgram(t testing.TB, cfg ProgramConfig) *Program {
 	p.cmd.Dir, p.cmd.Env = cfg.Dir, append(os.Environ(), cfg.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.feed(cfg); err != nil {
-		t.Fatal("harness:", err)
+		t.Fatal("lab:", err)
 	}
 	p.cmd.WaitDelay = time.Second // its own children may keep its output open
-	detach(p.cmd, nil)
+	proc.Detach(p.cmd, nil)
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal("harness:", err)
+		t.Fatal("lab:", err)
 	}
 	go func() {
 		_ = p.cmd.Wait()
 		close(p.done)
 	}()
-	err := watch(p.PID(), "KILL")
+	err := proc.Watch(p.PID(), "KILL")
 	t.Cleanup(p.cleanUp)
 	if err != nil {
-		t.Fatal("harness:", err)
+		t.Fatal("lab:", err)
 	}
 	if cfg.Interactive && cfg.Stdin != "" {
 		p.Say(cfg.Stdin)
@@ -80,10 +83,10 @@ func (p *Program) feed(cfg ProgramConfig) (err error) {
 func (p *Program) Say(text string) {
 	p.t.Helper()
 	if p.stdin == nil {
-		p.t.Fatalf("harness: %s was not started as interactive", p.cmd.Path)
+		p.t.Fatalf("lab: %s was not started as interactive", p.cmd.Path)
 	}
 	if _, err := io.WriteString(p.stdin, text); err != nil && !p.ended() {
-		p.t.Fatalf("harness: say to %s: %v", p.cmd.Path, err)
+		p.t.Fatalf("lab: say to %s: %v", p.cmd.Path, err)
 	}
 }
 
@@ -107,13 +110,13 @@ func (p *Program) Stderr() string { return p.stderr.String() }
 // fails the test if it does not or the program ends without it.
 func (p *Program) AwaitOutput(text string, within time.Duration) {
 	p.t.Helper()
-	Await(p.t, within, fmt.Sprintf("%s writes %q", p.cmd.Path, text), func(context.Context) error {
+	harness.Await(p.t, within, fmt.Sprintf("%s writes %q", p.cmd.Path, text), func(context.Context) error {
 		ended := p.ended()
 		if strings.Contains(p.Stdout(), text) || strings.Contains(p.Stderr(), text) {
 			return nil
 		}
 		if ended {
-			p.t.Fatalf("harness: %s ended (%s) without writing %q", p.cmd.Path, p.cmd.ProcessState, text)
+			p.t.Fatalf("lab: %s ended (%s) without writing %q", p.cmd.Path, p.cmd.ProcessState, text)
 		}
 		return errors.New("it has not")
 	})
@@ -127,7 +130,7 @@ func (p *Program) Wait(within time.Duration) int {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(within):
-		p.t.Fatalf("harness: %s has not ended within %s", p.cmd.Path, within)
+		p.t.Fatalf("lab: %s has not ended within %s", p.cmd.Path, within)
 		return 0
 	}
 }
@@ -146,8 +149,8 @@ func (p *Program) Signal(name string) {
 	if p.ended() {
 		return
 	}
-	if err := ask(p.PID(), name); err != nil && !p.ended() {
-		p.t.Fatalf("harness: signal %s: %v", name, err)
+	if err := proc.Signal(p.PID(), name); err != nil && !p.ended() {
+		p.t.Fatalf("lab: signal %s: %v", name, err)
 	}
 }
 
@@ -155,16 +158,16 @@ func (p *Program) Signal(name string) {
 // program are left to whatever looks after them when it crashes.
 func (p *Program) Kill() {
 	if !p.ended() {
-		_ = ask(p.PID(), "KILL") // it may be ending by itself
+		_ = proc.Signal(p.PID(), "KILL") // it may be ending by itself
 	}
 	<-p.done
 }
 
 // Pause freezes the program and its children until Resume.
-func (p *Program) Pause() error { return freezeTree(p.PID()) }
+func (p *Program) Pause() error { return proc.FreezeTree(p.PID()) }
 
 // Resume lets a paused program go on.
-func (p *Program) Resume() error { return thawTree(p.PID()) }
+func (p *Program) Resume() error { return proc.ThawTree(p.PID()) }
 
 func (p *Program) ended() bool {
 	select {
@@ -177,9 +180,9 @@ func (p *Program) ended() bool {
 
 func (p *Program) cleanUp() {
 	p.Kill()
-	unwatch(p.PID())
+	proc.Unwatch(p.PID())
 	if p.t.Failed() {
-		p.t.Logf("harness: %s (%s)\n--- stdout\n%s\n--- stderr\n%s", p.cmd, p.cmd.ProcessState,
+		p.t.Logf("lab: %s (%s)\n--- stdout\n%s\n--- stderr\n%s", p.cmd, p.cmd.ProcessState,
 			p.stdout.tail(4000), p.stderr.tail(8000))
 	}
 }

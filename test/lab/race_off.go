@@ -1,6 +1,6 @@
 //go:build !race
 
-package harness
+package lab
 
 // raceEnabled is whether this program was built with the race detector.
 const raceEnabled = false

@@ -1,6 +1,6 @@
 //go:build darwin || freebsd || netbsd || openbsd
 
-package harness
+package proc
 
 import (
 	"bufio"
@@ -30,5 +30,5 @@ func descendants(pid int) []int {
 	return collect(children, pid)
 }
 
-// alive reports whether the process exists.
-func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+// Alive reports whether the process exists.
+func Alive(pid int) bool { return syscall.Kill(pid, 0) == nil }

@@ -1,4 +1,4 @@
-package harness
+package proc
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ func FreePort() (int, error) {
 		} else if !ours {
 			continue
 		}
-		conn, err := net.DialTimeout("tcp", loopback(port), time.Second)
+		conn, err := net.DialTimeout("tcp", Loopback(port), time.Second)
 		if err != nil {
 			return port, nil
 		}
@@ -66,4 +66,5 @@ func (r *reservations) reserve(port int) (bool, error) {
 	return ours, err
 }
 
-func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+// Loopback is the address of a port of this machine.
+func Loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -1,4 +1,4 @@
-package harness
+package lab
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 var built sync.Map // package -> func() (string, error), once per process
@@ -23,13 +25,13 @@ func Build(t testing.TB, pkg string) string {
 	}))
 	path, err := once.(func() (string, error))()
 	if err != nil {
-		t.Fatalf("harness: build %s: %v", pkg, err)
+		t.Fatalf("lab: build %s: %v", pkg, err)
 	}
 	return path
 }
 
 func build(ctx context.Context, pkg string) (string, error) {
-	dir, err := runFolder()
+	dir, err := proc.RunFolder()
 	if err != nil {
 		return "", err
 	}
@@ -47,12 +49,12 @@ func build(ctx context.Context, pkg string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(bin, filepath.Base(pkg))
-	lock, err := acquire(ctx, path+".lock")
+	lock, err := proc.Acquire(ctx, path+".lock")
 	if err != nil {
 		return "", err
 	}
 	defer lock.Close()
-	if _, err := os.Stat(path); err == nil && os.Getenv(EnvRunDir) != "" {
+	if _, err := os.Stat(path); err == nil && os.Getenv(proc.EnvRunDir) != "" {
 		return path, nil // the sources do not change within a run
 	}
 	return path, goBuild(ctx, path, append(args, "-o", path+".new", pkg))

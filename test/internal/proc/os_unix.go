@@ -1,6 +1,6 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd
 
-package harness
+package proc
 
 import (
 	"errors"
@@ -13,12 +13,12 @@ import (
 	"syscall"
 )
 
-// account is the user that a server runs as; nil is our own.
-type account struct{ uid, gid uint32 }
+// Account is the user that a server runs as; nil is our own.
+type Account struct{ uid, gid uint32 }
 
-// unprivileged returns the account for servers that refuse root: nil unless we
+// Unprivileged returns the account for servers that refuse root: nil unless we
 // are root, else postgres or nobody.
-func unprivileged() (*account, error) {
+func Unprivileged() (*Account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
@@ -32,22 +32,22 @@ func unprivileged() (*account, error) {
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("user %s: %w", name, err)
 		}
-		return &account{uid: uint32(uid), gid: uint32(gid)}, nil
+		return &Account{uid: uint32(uid), gid: uint32(gid)}, nil
 	}
 	return nil, errors.New("postgres refuses to run as root, and there is neither a user postgres nor a user nobody")
 }
 
-// own gives path to the account.
-func (a *account) own(path string) error {
+// Own gives path to the account.
+func (a *Account) Own(path string) error {
 	if a == nil {
 		return nil
 	}
 	return os.Chown(path, int(a.uid), int(a.gid))
 }
 
-// detach puts cmd into a session of its own, so that a Ctrl-C on the terminal
+// Detach puts cmd into a session of its own, so that a Ctrl-C on the terminal
 // does not reach it, and makes it run as a.
-func detach(cmd *exec.Cmd, a *account) {
+func Detach(cmd *exec.Cmd, a *Account) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if a != nil {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
@@ -58,8 +58,8 @@ var signals = map[string]syscall.Signal{
 	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
 }
 
-// ask sends the signal of that name to one process.
-func ask(pid int, signal string) error {
+// Signal sends the signal of that name to one process.
+func Signal(pid int, signal string) error {
 	sig, ok := signals[signal]
 	if !ok {
 		return fmt.Errorf("signal %q is not known", signal)
@@ -67,32 +67,32 @@ func ask(pid int, signal string) error {
 	return syscall.Kill(pid, sig)
 }
 
-// freeze stops a process where it is.
-func freeze(pid int) error { return syscall.Kill(pid, syscall.SIGSTOP) }
+// Freeze stops a process where it is.
+func Freeze(pid int) error { return syscall.Kill(pid, syscall.SIGSTOP) }
 
-// freezeTree stops a process and all its descendants.
-func freezeTree(pid int) error {
-	if err := freeze(pid); err != nil {
+// FreezeTree stops a process and all its descendants.
+func FreezeTree(pid int) error {
+	if err := Freeze(pid); err != nil {
 		return err
 	}
 	for _, p := range descendants(pid) {
-		_ = freeze(p) // it may have ended meanwhile
+		_ = Freeze(p) // it may have ended meanwhile
 	}
 	return nil
 }
 
-// thawTree lets a process and all its descendants go on.
-func thawTree(pid int) error {
+// ThawTree lets a process and all its descendants go on.
+func ThawTree(pid int) error {
 	for _, p := range descendants(pid) {
 		_ = syscall.Kill(p, syscall.SIGCONT)
 	}
 	return syscall.Kill(pid, syscall.SIGCONT)
 }
 
-// killTree ends a process and all its descendants. The process is frozen first,
+// KillTree ends a process and all its descendants. The process is frozen first,
 // so that it starts no more of them.
-func killTree(pid int) error {
-	if err := freeze(pid); err != nil {
+func KillTree(pid int) error {
+	if err := Freeze(pid); err != nil {
 		return err
 	}
 	for _, p := range descendants(pid) {

@@ -1,4 +1,4 @@
-package harness
+package proc
 
 import (
 	"fmt"
@@ -27,8 +27,8 @@ func descendants(pid int) []int {
 	return collect(children, pid)
 }
 
-// alive reports whether the process exists and is no zombie.
-func alive(pid int) bool {
+// Alive reports whether the process exists and is no zombie.
+func Alive(pid int) bool {
 	state, _, ok := stat(pid)
 	return ok && state != "Z" && state != "X"
 }

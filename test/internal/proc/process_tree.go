@@ -1,4 +1,4 @@
-package harness
+package proc
 
 // collect lists everything below root in a map from parents to children.
 func collect(children map[int][]int, root int) []int {

@@ -1,4 +1,4 @@
-package harness
+package fetch
 
 import (
 	"archive/zip"
@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 // PostgresVersion is the Postgres that the harness fetches from Maven where none
@@ -33,13 +35,13 @@ const postgresPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 `
 
-var errNoPostgres = notInstalled("Postgres",
-	"apt-get install postgresql, brew install postgresql, install Maven and xz to have it fetched, or set "+EnvPostgres)
+var errNoPostgres = NotInstalled("Postgres",
+	"apt-get install postgresql, brew install postgresql, install Maven and xz to have it fetched, or set MILLRACE_POSTGRES_URL")
 
-// fetchPostgres returns server programs from the cache, which Maven fills once.
-func fetchPostgres(ctx context.Context) (postgresBin, error) {
+// FetchPostgres returns server programs from the cache, which Maven fills once.
+func FetchPostgres(ctx context.Context) (Postgres, error) {
 	platform := runtime.GOOS + "-" + strings.Replace(runtime.GOARCH, "arm64", "arm64v8", 1)
-	dir, err := cached(ctx, "postgres-"+PostgresVersion+"-"+platform, func(ctx context.Context, dir string) error {
+	dir, err := Cached(ctx, "postgres-"+PostgresVersion+"-"+platform, func(ctx context.Context, dir string) error {
 		mvn, err := exec.LookPath("mvn")
 		if err != nil {
 			return errNoPostgres
@@ -47,18 +49,18 @@ func fetchPostgres(ctx context.Context) (postgresBin, error) {
 		if _, err := exec.LookPath("xz"); err != nil {
 			return errNoPostgres
 		}
-		progress("fetching Postgres %s through Maven (15 MB, once)", PostgresVersion)
+		Progress("fetching Postgres %s through Maven (15 MB, once)", PostgresVersion)
 		return unpackPostgres(ctx, mvn, fmt.Sprintf(postgresPOM, platform, PostgresVersion), dir)
 	})
 	if err != nil {
-		return postgresBin{}, err
+		return Postgres{}, err
 	}
 	bin := filepath.Join(dir, "bin")
 	version, ok := postgresVersion(ctx, bin)
 	if !ok {
-		return postgresBin{}, fmt.Errorf("the programs in %s do not run", bin)
+		return Postgres{}, fmt.Errorf("the programs in %s do not run", bin)
 	}
-	return postgresBin{dir: bin, version: version, how: "started from Maven binaries"}, nil
+	return Postgres{Dir: bin, Version: version, How: "started from Maven binaries"}, nil
 }
 
 // unpackPostgres fetches the jar, takes the archive out of it and unpacks that.
@@ -79,7 +81,7 @@ func unpackPostgres(ctx context.Context, mvn, pom, dir string) (err error) {
 	if err := extract(jars[0], ".txz", archive); err != nil {
 		return err
 	}
-	return run(ctx, nil, "tar", "--no-same-owner", "-xJf", archive, "-C", dir)
+	return proc.Run(ctx, nil, "tar", "--no-same-owner", "-xJf", archive, "-C", dir)
 }
 
 // extract copies the entry of a zip file that has the suffix.

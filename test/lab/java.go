@@ -1,4 +1,4 @@
-package harness
+package lab
 
 import (
 	"context"
@@ -13,6 +13,9 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/millrace-go/millrace/test/internal/fetch"
+	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
 const javaInstall = "apt-get install default-jdk-headless maven, or brew install openjdk maven"
@@ -33,14 +36,14 @@ func BuildJava(t testing.TB, dir string) *JavaProgram {
 	t.Helper()
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		t.Fatal("harness:", err)
+		t.Fatal("lab:", err)
 	}
 	once, _ := compiled.LoadOrStore(dir, sync.OnceValues(func() (*JavaProgram, error) {
 		return buildJava(context.Background(), dir)
 	}))
 	j, err := once.(func() (*JavaProgram, error))()
 	if err != nil {
-		t.Fatalf("harness: build Java in %s: %v", dir, err)
+		t.Fatalf("lab: build Java in %s: %v", dir, err)
 	}
 	return j
 }
@@ -55,7 +58,7 @@ func (j *JavaProgram) Start(t testing.TB, class string, args ...string) *Program
 }
 
 func buildJava(ctx context.Context, dir string) (*JavaProgram, error) {
-	java, err := findJava(ctx)
+	java, err := fetch.FindJava(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +67,10 @@ func buildJava(ctx context.Context, dir string) (*JavaProgram, error) {
 		return nil, err
 	}
 	name := fmt.Sprintf("java-%x", sha256.Sum256(pom))[:21]
-	libs, err := cached(ctx, name, func(ctx context.Context, into string) error { return fetchJars(ctx, string(pom), into) })
+	libs, err := fetch.Cached(ctx, name, func(ctx context.Context, into string) error {
+		fetch.Progress("fetching Java libraries through Maven (once)")
+		return fetch.Jars(ctx, string(pom), javaInstall, into)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -73,21 +79,6 @@ func buildJava(ctx context.Context, dir string) (*JavaProgram, error) {
 		return nil, err
 	}
 	return &JavaProgram{java: java, classpath: classes + string(os.PathListSeparator) + filepath.Join(libs, "*")}, nil
-}
-
-// fetchJars lets Maven copy what pom depends on into dir.
-func fetchJars(ctx context.Context, pom, dir string) error {
-	mvn, err := exec.LookPath("mvn")
-	if err != nil {
-		return notInstalled("Maven", javaInstall)
-	}
-	progress("fetching Java libraries through Maven (once)")
-	work, err := os.MkdirTemp("", "millrace-maven-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(work)
-	return runMaven(ctx, mvn, work, pom, dir)
 }
 
 // compileJava returns a folder of the run with the classes of the sources as they
@@ -112,17 +103,17 @@ func compileJava(ctx context.Context, java, dir, libs string) (string, error) {
 			return "", err
 		}
 	}
-	folder, err := runFolder()
+	folder, err := proc.RunFolder()
 	if err != nil {
 		return "", err
 	}
 	classes := filepath.Join(folder, fmt.Sprintf("java-%x", sum.Sum(nil)[:8]))
-	lock, err := acquire(ctx, classes+".lock")
+	lock, err := proc.Acquire(ctx, classes+".lock")
 	if err != nil {
 		return "", err
 	}
 	defer lock.Close()
-	if isDir(classes) {
+	if proc.IsDir(classes) {
 		return classes, nil
 	}
 	fresh := classes + ".part"
@@ -130,7 +121,7 @@ func compileJava(ctx context.Context, java, dir, libs string) (string, error) {
 		return "", err
 	}
 	args := append([]string{"-encoding", "UTF-8", "-Xlint:all,-processing", "-cp", filepath.Join(libs, "*"), "-d", fresh}, sources...)
-	if err := run(ctx, nil, javac, args...); err != nil {
+	if err := proc.Run(ctx, nil, javac, args...); err != nil {
 		return "", err
 	}
 	return classes, os.Rename(fresh, classes)
@@ -157,7 +148,7 @@ func findJavac(java string) (string, error) {
 	}
 	path, err := exec.LookPath("javac")
 	if err != nil {
-		return "", notInstalled("A JDK (javac)", javaInstall)
+		return "", fetch.NotInstalled("A JDK (javac)", javaInstall)
 	}
 	return path, nil
 }

@@ -1,4 +1,4 @@
-package harness
+package proc
 
 import (
 	"context"
@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// acquire takes the lock file exclusively, waiting for it. Closing it, or the
+// Acquire takes the lock file exclusively, waiting for it. Closing it, or the
 // end of this process however it comes, frees the lock.
-func acquire(ctx context.Context, path string) (*os.File, error) {
+func Acquire(ctx context.Context, path string) (*os.File, error) {
 	for {
-		f, ok, err := tryLock(path, true)
+		f, ok, err := TryLock(path, true)
 		if ok || err != nil {
 			return f, err
 		}
@@ -22,8 +22,8 @@ func acquire(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// tryLock takes the lock file if that needs no waiting.
-func tryLock(path string, exclusive bool) (*os.File, bool, error) {
+// TryLock takes the lock file if that needs no waiting.
+func TryLock(path string, exclusive bool) (*os.File, bool, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, false, err

@@ -1,4 +1,4 @@
-package harness_test
+package lab_test
 
 import (
 	"testing"
@@ -6,12 +6,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 func TestJava_ProgramIsCompiledWithItsLibrariesAndAnswers(t *testing.T) {
 	t.Parallel()
-	p := harness.BuildJava(t, "testdata/java").Start(t, "Echo", "grüß")
+	p := lab.BuildJava(t, "testdata/java").Start(t, "Echo", "grüß")
 	p.AwaitOutput("a library answers", 2*time.Minute)
 	p.Say("one\n")
 	p.AwaitOutput("grüß one\n", 2*time.Minute)
@@ -21,9 +21,9 @@ func TestJava_ProgramIsCompiledWithItsLibrariesAndAnswers(t *testing.T) {
 	require.NoError(t, p.Resume())
 	p.AwaitOutput("grüß two\n", 2*time.Minute)
 	p.CloseInput()
-	require.Equal(t, 7, p.Wait(20*time.Second))
+	require.Equal(t, 7, p.Wait(2*time.Minute))
 
-	again := harness.BuildJava(t, "testdata/java").Start(t, "Echo", "x")
+	again := lab.BuildJava(t, "testdata/java").Start(t, "Echo", "x")
 	again.Kill()
-	require.Equal(t, -1, again.Wait(20*time.Second))
+	require.Equal(t, -1, again.Wait(2*time.Minute))
 }
