@@ -16,11 +16,8 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// DeadLetterSuffix is what follows the source topic in a dead-letter topic's name.
-const DeadLetterSuffix = ".dlt"
-
 // DeadLetterTopic is the topic of the dead letters of topic.
-func DeadLetterTopic(topic string) string { return topic + DeadLetterSuffix }
+func DeadLetterTopic(topic string) string { return topic + record.DeadLetterSuffix }
 
 // DeadLetterConfig configures DeadLetter. Only Publisher is required.
 type DeadLetterConfig struct {

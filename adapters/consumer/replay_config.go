@@ -41,7 +41,7 @@ type ReplayConfig struct {
 	// record.Record in their contexts. It is not closed.
 	Publisher message.Publisher
 	// Source is the topic that letters go back to. Default Topic without
-	// DeadLetterSuffix, or without "-dlt" or ".DLT" as Spring Kafka names it.
+	// record.DeadLetterSuffix, or without "-dlt" or ".DLT" as Spring Kafka names it.
 	Source string
 	// Targets are the topics that letters may go back to, each to the one that
 	// it names as its origin; letters of other origins are refused. Default
@@ -100,7 +100,7 @@ func ParkingTopic(topic string) string { return topic + ParkingSuffix }
 func ReplayGroup(topic string) string { return "millrace-dlt-" + topic }
 
 // deadLetterSuffixes are ours and those of Spring Kafka, today's and the older.
-var deadLetterSuffixes = []string{DeadLetterSuffix, "-dlt", ".DLT"}
+var deadLetterSuffixes = []string{record.DeadLetterSuffix, "-dlt", ".DLT"}
 
 // sourceOf is the topic of a dead-letter topic, "" if its name does not tell.
 func sourceOf(topic string) string {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // TopicInfo is a topic as the brokers have it. Settings that this user may not
@@ -122,7 +124,7 @@ type Finding struct {
 func (a *Admin) CheckTopics(ctx context.Context, names ...string) ([]Finding, error) {
 	var all []string
 	for _, name := range names {
-		all = append(all, name, name+DeadLetterSuffix)
+		all = append(all, name, name+record.DeadLetterSuffix)
 	}
 	infos, err := a.Describe(ctx, all...)
 	if err != nil {
@@ -152,9 +154,9 @@ func checkTopic(name string, infos map[string]TopicInfo) (findings []Finding) {
 	find(t.Replicas < 3, false, name, fmt.Sprintf("has %d replica(s)", t.Replicas), "give it 3, or the loss of a broker loses messages")
 	find(t.Replicas >= 3 && t.MinInSyncReplicas == 1, false, name, "min.insync.replicas is 1", "set it to 2, or acknowledged messages die with their leader")
 
-	dlt, ok := infos[name+DeadLetterSuffix]
+	dlt, ok := infos[name+record.DeadLetterSuffix]
 	if !ok {
-		find(true, true, name+DeadLetterSuffix, "does not exist", "create it with as many partitions as "+name)
+		find(true, true, name+record.DeadLetterSuffix, "does not exist", "create it with as many partitions as "+name)
 		return findings
 	}
 	find(dlt.Partitions < t.Partitions, true, dlt.Name, fmt.Sprintf("has %d partitions, fewer than the %d of %s", dlt.Partitions, t.Partitions, name),

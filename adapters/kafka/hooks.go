@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/millrace-go/millrace/adapters/internal/hook"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -47,41 +48,26 @@ type Nack struct {
 
 // withDefaults fills the hooks that are nil, so that callers need not ask.
 func (h Hooks) withDefaults() Hooks {
-	if h.State == nil {
-		h.State = func(State) {}
-	}
-	if h.Assigned == nil {
-		h.Assigned = func(Claim) {}
-	}
-	if h.Revoked == nil {
-		h.Revoked = func(Claim) {}
-	}
-	if h.Nacked == nil {
-		h.Nacked = func(Nack) {}
-	}
-	if h.Abandoned == nil {
-		h.Abandoned = func(*record.Record) {}
-	}
-	if h.Stuck == nil {
-		h.Stuck = func(*record.Record, time.Duration) {}
-	}
-	if h.Error == nil {
-		h.Error = func(string, error) {}
-	}
+	hook.Fill1(&h.State)
+	hook.Fill1(&h.Assigned)
+	hook.Fill1(&h.Revoked)
+	hook.Fill1(&h.Nacked)
+	hook.Fill1(&h.Abandoned)
+	hook.Fill2(&h.Stuck)
+	hook.Fill2(&h.Error)
 	return h
 }
 
 // Tee returns hooks that call h and then other.
 func (h Hooks) Tee(other Hooks) Hooks {
-	h, other = h.withDefaults(), other.withDefaults()
 	return Hooks{
-		State:     func(s State) { h.State(s); other.State(s) },
-		Assigned:  func(c Claim) { h.Assigned(c); other.Assigned(c) },
-		Revoked:   func(c Claim) { h.Revoked(c); other.Revoked(c) },
-		Nacked:    func(n Nack) { h.Nacked(n); other.Nacked(n) },
-		Abandoned: func(r *record.Record) { h.Abandoned(r); other.Abandoned(r) },
-		Stuck:     func(r *record.Record, d time.Duration) { h.Stuck(r, d); other.Stuck(r, d) },
-		Error:     func(topic string, err error) { h.Error(topic, err); other.Error(topic, err) },
+		State:     hook.Tee1(h.State, other.State),
+		Assigned:  hook.Tee1(h.Assigned, other.Assigned),
+		Revoked:   hook.Tee1(h.Revoked, other.Revoked),
+		Nacked:    hook.Tee1(h.Nacked, other.Nacked),
+		Abandoned: hook.Tee1(h.Abandoned, other.Abandoned),
+		Stuck:     hook.Tee2(h.Stuck, other.Stuck),
+		Error:     hook.Tee2(h.Error, other.Error),
 	}
 }
 

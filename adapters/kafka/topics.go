@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-)
 
-// DeadLetterSuffix makes the name of a topic's dead-letter topic.
-const DeadLetterSuffix = ".dlt"
+	"github.com/millrace-go/millrace/outbox/record"
+)
 
 const (
 	deadLetterRetention = 14 * 24 * time.Hour
@@ -62,7 +61,7 @@ type Topic struct {
 
 func (t Topic) deadLetters() Topic {
 	return Topic{
-		Name: t.Name + DeadLetterSuffix, Partitions: t.Partitions, Replicas: t.Replicas, Retention: deadLetterRetention,
+		Name: t.Name + record.DeadLetterSuffix, Partitions: t.Partitions, Replicas: t.Replicas, Retention: deadLetterRetention,
 		MaxMessageBytes: cmp.Or(t.MaxMessageBytes, defaultMaxMessage) + deadLetterRoom, NoDeadLetters: true,
 	}
 }

@@ -12,6 +12,9 @@ type Header struct {
 	Value []byte
 }
 
+// DeadLetterSuffix follows a topic's name in the name of its dead-letter topic.
+const DeadLetterSuffix = ".dlt"
+
 // PartitionByKey as Record.Partition lets the partitioner choose.
 const PartitionByKey int32 = -1
 

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // TestCluster is the cluster id of kfake, a broker for tests that keeps nothing.
@@ -57,7 +58,7 @@ func (r *report) topics(ctx context.Context, seeds, names []string) {
 	defer adm.Close()
 	all := slices.Clone(names)
 	for _, name := range names {
-		all = append(all, name+kafka.DeadLetterSuffix)
+		all = append(all, name+record.DeadLetterSuffix)
 	}
 	infos, err := adm.Describe(ctx, all...)
 	findings, checkErr := adm.CheckTopics(ctx, names...)
