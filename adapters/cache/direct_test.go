@@ -87,10 +87,17 @@ func TestDirect_IsBoundedAndSaysWhenItIsFull(t *testing.T) {
 func TestClose_WaitsForLoadsAndEndsMisses(t *testing.T) {
 	t.Parallel()
 	tb, read, let := held()
+	hold := tb.after
+	tb.after = func(ctx context.Context, id string) {
+		if id == "a" { // what is asked to see whether the store is closed is not held
+			hold(ctx, id)
+		}
+	}
 	rdb := harness.Redis(t)
-	s, err := cache.NewStore(client(t, rdb), cache.StoreConfig{LoadTimeout: time.Minute})
+	s, err := cache.NewStore(client(t, rdb), cache.StoreConfig{LoadTimeout: time.Hour})
 	require.NoError(t, err)
 	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
+	t.Cleanup(let)
 	tb.commit("a")
 	got := make(chan error, 1)
 	go func() { _, err := c.Get(t.Context(), "a"); got <- err }()

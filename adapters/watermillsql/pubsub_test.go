@@ -1,7 +1,9 @@
 package watermillsql_test
 
 import (
+	"context"
 	"database/sql"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,9 +35,44 @@ func stockPubSub(t *testing.T, db *sql.DB, group string) (message.Publisher, mes
 	schema := watermillsql.Schema{Key: topicAsKey}
 	pub, err := wsql.NewPublisher(db, wsql.PublisherConfig{SchemaAdapter: schema, AutoInitializeSchema: true}, nil)
 	require.NoError(t, err)
-	sub := stockSubscriber(t, db, group)
+	sub := &settledSubscriber{Subscriber: stockSubscriber(t, db, group), closing: make(chan struct{})}
 	t.Cleanup(func() { require.NoError(t, sub.Close()) }) // the suite leaves some open
 	return pub, sub
+}
+
+// settledSubscriber closes its channels before Close returns, as the suite demands.
+// The stock subscriber closes them right after.
+type settledSubscriber struct {
+	*wsql.Subscriber
+	closing chan struct{}
+	once    sync.Once
+	running sync.WaitGroup
+}
+
+func (s *settledSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	in, err := s.Subscriber.Subscribe(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan *message.Message)
+	s.running.Go(func() {
+		defer close(out)
+		for msg := range in {
+			select {
+			case out <- msg:
+			case <-ctx.Done():
+			case <-s.closing:
+			}
+		}
+	})
+	return out, nil
+}
+
+func (s *settledSubscriber) Close() error {
+	s.once.Do(func() { close(s.closing) })
+	err := s.Subscriber.Close()
+	s.running.Wait()
+	return err
 }
 
 func stockSubscriber(t *testing.T, db *sql.DB, group string) *wsql.Subscriber {

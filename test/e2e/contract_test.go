@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,7 +44,7 @@ COMMIT;
 
 // TestContract_RowsOfOtherWritersReachKafka is the main job on rows that
 // Millrace did not write: psql and many pgbench clients insert, `millrace relay`
-// carries, and kcat (librdkafka) reads the topic back.
+// publishes, and kcat (librdkafka) reads the topic back.
 func TestContract_RowsOfOtherWritersReachKafka(t *testing.T) {
 	t.Parallel()
 	p := newPipe(t, 4)
@@ -53,12 +52,12 @@ func TestContract_RowsOfOtherWritersReachKafka(t *testing.T) {
 		CREATE TABLE entity (id int PRIMARY KEY, version bigint NOT NULL DEFAULT 0);
 		INSERT INTO entity SELECT generate_series(1, 1000)`)
 	require.NoError(t, err)
-	relay := p.relay(t)
+	relay := p.relay(t, steady...)
 
 	command(t, "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "SELECT 1", "-f", script(t, psqlScript, p.topic), p.db.DSN)
 	command(t, "pgbench", "-n", "-c", "16", "-j", "2", "-t", "650", "-f", script(t, writerScript, p.topic), p.db.DSN)
-	p.awaitPending(t, 0, 2*time.Minute)
-	require.Zero(t, relay.Terminate(2*time.Minute))
+	p.awaitPending(t, 0, liveness)
+	require.Zero(t, relay.Terminate(liveness))
 
 	versions := map[string]int64{}
 	seen := map[string]bool{}
@@ -127,8 +126,8 @@ func TestContract_BadRowsParkAndDelayOnlyTheirKey(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.db.DB.ExecContext(t.Context(), `SELECT outbox_append($1, 'k', '2', aggregate_version => 2)`, p.topic)
 	require.NoError(t, err)
-	relay := p.relay(t)
-	harness.Await(t, 2*time.Minute, "the bad rows are parked", func(ctx context.Context) error {
+	relay := p.relay(t, steady...)
+	harness.Await(t, liveness, "the bad rows are parked", func(ctx context.Context) error {
 		if n := len(column(t, p.db.DB, `SELECT reason FROM outbox_parked WHERE topic = 'no-such-topic'`)); n != 2 {
 			return fmt.Errorf("%d are parked", n)
 		}
@@ -137,6 +136,6 @@ func TestContract_BadRowsParkAndDelayOnlyTheirKey(t *testing.T) {
 		}
 		return nil
 	})
-	require.Zero(t, relay.Terminate(2*time.Minute))
+	require.Zero(t, relay.Terminate(liveness))
 	require.Zero(t, p.verify(t))
 }

@@ -68,7 +68,7 @@ func (l *load) rate() float64 { return float64(l.rows.Load()) / time.Since(l.beg
 func (l *load) await(t *testing.T, n int64) {
 	t.Helper()
 	from := l.rows.Load()
-	require.Eventually(t, func() bool { return l.rows.Load() >= from+n }, 2*time.Minute, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return l.rows.Load() >= from+n }, liveness, 5*time.Millisecond)
 }
 
 // place is a saved cursor.
@@ -86,7 +86,7 @@ func (p *pipe) place() (at place) {
 // awaitLeader waits until a relay leads and has moved the cursor.
 func (p *pipe) awaitLeader(t *testing.T) place {
 	t.Helper()
-	require.Eventually(t, func() bool { at := p.place(); return at.owner != "" && at.position > 0 }, 2*time.Minute, 5*time.Millisecond)
+	require.Eventually(t, func() bool { at := p.place(); return at.owner != "" && at.position > 0 }, liveness, 5*time.Millisecond)
 	return p.place()
 }
 
@@ -110,7 +110,7 @@ func (p *pipe) takeover(t *testing.T, old place, began time.Time) time.Duration 
 			took = time.Since(began)
 		}
 		return took > 0
-	}, 2*time.Minute, 2*time.Millisecond, "nobody took over")
+	}, liveness, 2*time.Millisecond, "nobody took over")
 	return took
 }
 

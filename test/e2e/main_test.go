@@ -25,6 +25,14 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
+// liveness bounds waits for what must happen in the end, on however busy a
+// machine; no test is about it. Times that users care about are logged.
+const liveness = 5 * time.Minute
+
+// steady are the flags of a relay that does not lose its lease however slowly the
+// machine lets it run: for tests that allow no duplicate.
+var steady = []string{"--lease", (2 * liveness).String()}
+
 // pipe is a database, a topic, and relays between them.
 type pipe struct {
 	db      *harness.Database
@@ -150,7 +158,7 @@ func command(t *testing.T, name string, args ...string) string {
 // page returns what a relay answers over HTTP.
 func page(t *testing.T, port int, path string) string {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
 	if err != nil {
 		return err.Error()

@@ -15,35 +15,45 @@ import (
 // outage is how long a server is away.
 const outage = 5 * time.Second
 
-// recover demands, after the servers are back, that the relay catches up by
-// itself while writing goes on, that nothing was parked for the outage, and that
-// nothing is lost, reordered, or duplicated beyond a window for each of crashes.
+// recover demands, after the servers are back, that the relay delivers by itself
+// what was written until then, while writing goes on, and then the rest; that
+// nothing was parked for the outage; and that nothing is lost, reordered, or
+// duplicated beyond a window for each of crashes.
 func (p *pipe) recover(t *testing.T, relay *lab.Program, load *load, crashes int) {
 	t.Helper()
 	began := time.Now()
 	p.db.DB.SetMaxIdleConns(0) // connections of before are of no use
-	harness.Await(t, 3*time.Minute, "the backlog is gone", p.caughtUp)
+	load.await(t, 2000)
+	p.awaitPosition(t, p.tail(t))
 	t.Logf("caught up %s after the servers were back, at %.0f rows/s written; %d writes failed",
 		time.Since(began).Round(time.Millisecond), load.rate(), load.failed.Load())
 	load.await(t, 2000)
 	load.end()
-	p.awaitPending(t, 0, 2*time.Minute)
+	p.awaitPending(t, 0, liveness)
 	require.Empty(t, column(t, p.db.DB, `SELECT reason FROM outbox_parked`), "an outage is no reason to park")
-	require.Zero(t, relay.Terminate(2*time.Minute), relay.Stderr())
+	require.Zero(t, relay.Terminate(liveness), relay.Stderr())
 	duplicates := p.verify(t)
 	t.Logf("%d duplicates, %d allowed", duplicates, crashes*window)
 	require.LessOrEqual(t, duplicates, crashes*window)
 }
 
-// caughtUp says that little more is pending than what is written meanwhile.
-func (p *pipe) caughtUp(ctx context.Context) error {
-	var n int
-	err := p.db.DB.QueryRowContext(ctx,
-		`SELECT count(*) FROM outbox WHERE position > (SELECT max(position) FROM outbox_cursor)`).Scan(&n)
-	if err == nil && n > 500 {
-		err = fmt.Errorf("%d rows are pending", n)
-	}
-	return err
+// tail is the position of the last message.
+func (p *pipe) tail(t *testing.T) (position int64) {
+	t.Helper()
+	require.NoError(t, p.db.DB.QueryRowContext(t.Context(), `SELECT coalesce(max(position), 0) FROM outbox`).Scan(&position))
+	return position
+}
+
+// awaitPosition waits until the saved cursor has come to position. However fast
+// others write meanwhile, a relay that makes progress comes to it.
+func (p *pipe) awaitPosition(t *testing.T, position int64) {
+	t.Helper()
+	harness.Await(t, liveness, "the backlog is delivered", func(context.Context) error {
+		if at := p.place().position; at < position {
+			return fmt.Errorf("%d positions are left", position-at)
+		}
+		return nil
+	})
 }
 
 // TestOutage_PostgresIsFrozen freezes Postgres under load for longer than the
@@ -97,10 +107,10 @@ func TestOutage_KafkaIsKilled(t *testing.T) {
 	p.recover(t, relay, load, 1)
 }
 
-// TestOutage_CatchesUpManyTimesFasterThanIsWritten lets a large backlog grow while
-// the broker is away, and measures how fast it melts while writing goes on. The
-// figures are told, not judged: they are the machine's.
-func TestOutage_CatchesUpManyTimesFasterThanIsWritten(t *testing.T) {
+// TestOutage_WorksOffALargeBacklogWhileWritingGoesOn lets a large backlog grow
+// while the broker is away. How fast it is worked off is logged, not judged: that
+// is the machine's.
+func TestOutage_WorksOffALargeBacklogWhileWritingGoesOn(t *testing.T) {
 	t.Parallel()
 	broker := harness.PrivateKafka(t, harness.KafkaConfig{Real: true})
 	p := newPipeOn(t, nil, broker, 4)
@@ -112,13 +122,11 @@ func TestOutage_CatchesUpManyTimesFasterThanIsWritten(t *testing.T) {
 		p.fill(t, 20_000, i)
 	}
 	require.NoError(t, broker.Start(t.Context()))
-	stuck := p.place().position
-	require.Eventually(t, func() bool { return p.place().position > stuck }, 2*time.Minute, time.Millisecond)
+	p.awaitPosition(t, p.place().position+1)
 	from, before, began := p.place().position, load.rows.Load(), time.Now()
-	harness.Await(t, 3*time.Minute, "the backlog is gone", p.caughtUp)
+	p.awaitPosition(t, p.tail(t))
 	took := time.Since(began).Seconds()
-	melted, written := float64(p.place().position-from)/took, float64(load.rows.Load()-before)/took
-	t.Logf("caught up with %.0f rows/s over %.1f s: %.0f times the %.0f rows/s written meanwhile, %.0f times the %.0f rows/s of the whole run",
-		melted, took, melted/written, written, melted/load.rate(), load.rate())
+	t.Logf("delivered %.0f rows/s for %.1f s, while %.0f rows/s were written; %.0f rows/s were written in the whole run",
+		float64(p.place().position-from)/took, took, float64(load.rows.Load()-before)/took, load.rate())
 	p.recover(t, relay, load, 1)
 }

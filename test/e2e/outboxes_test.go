@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,16 +33,16 @@ func TestOutboxes_OfTwoSchemasAreIndependent(t *testing.T) {
 		p := &pipe{db: &harness.Database{DSN: address.String(), DB: own}, brokers: harness.Brokers(t), topic: harness.Topic(t, 2), bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace")}
 		code, _, stderr := p.millrace(t, "migrate", "up")
 		require.Zero(t, code, stderr)
-		pipes, relays = append(pipes, p), append(relays, p.relay(t))
+		pipes, relays = append(pipes, p), append(relays, p.relay(t, steady...))
 	}
 	for i, p := range pipes {
 		p.fill(t, 5000, 0)
-		p.awaitPending(t, 0, 2*time.Minute)
+		p.awaitPending(t, 0, liveness)
 		require.NotContains(t, relays[i].Stderr(), "error")
 	}
 	require.NotEqual(t, pipes[0].place().owner, pipes[1].place().owner)
 	for i, p := range pipes {
-		require.Zero(t, relays[i].Terminate(2*time.Minute), relays[i].Stderr())
+		require.Zero(t, relays[i].Terminate(liveness), relays[i].Stderr())
 		require.Zero(t, p.verify(t))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -29,7 +28,7 @@ func (p *pipe) limit(t *testing.T, bytes int) {
 	for _, a := range answers {
 		require.NoError(t, a.Err)
 	}
-	harness.Await(t, 2*time.Minute, "the broker knows the limit", func(ctx context.Context) error {
+	harness.Await(t, liveness, "the broker knows the limit", func(ctx context.Context) error {
 		configs, err := admin.DescribeTopicConfigs(ctx, p.topic)
 		if err != nil {
 			return err
@@ -51,7 +50,7 @@ func (p *pipe) limit(t *testing.T, bytes int) {
 func (p *pipe) millrace(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	c := lab.StartProgram(t, lab.ProgramConfig{Path: p.bin, Args: args, Env: []string{"MILLRACE_POSTGRES=" + p.db.DSN}})
-	code = c.Wait(time.Minute)
+	code = c.Wait(liveness)
 	return code, c.Stdout(), c.Stderr()
 }
 
@@ -67,8 +66,8 @@ func TestParked_TooLargeMessageWaitsForItsLimit(t *testing.T) {
 		SELECT outbox_append($1, k, repeat('x', CASE WHEN k = 'big' AND n = 2 THEN 100000 ELSE 100 END)::text, aggregate_version => n)
 		  FROM generate_series(1, $2 + 2) n, unnest(ARRAY['big', 'small']) k`, p.topic, followers)
 	require.NoError(t, err)
-	relay := p.relay(t)
-	p.awaitPending(t, 0, 2*time.Minute)
+	relay := p.relay(t, steady...)
+	p.awaitPending(t, 0, liveness)
 
 	var parked []struct {
 		Position int64
@@ -99,13 +98,13 @@ func TestParked_TooLargeMessageWaitsForItsLimit(t *testing.T) {
 	t.Log(out)
 	_, err = p.db.DB.Exec(`SELECT outbox_append($1, 'big', 'later'::text, aggregate_version => $2)`, p.topic, followers+3)
 	require.NoError(t, err)
-	harness.Await(t, 2*time.Minute, "all have arrived", func(context.Context) error {
+	harness.Await(t, liveness, "all have arrived", func(context.Context) error {
 		if n := len(p.versions(t)["big"]); n < followers+3 {
 			return fmt.Errorf("%d of %d", n, followers+3)
 		}
 		return nil
 	})
-	require.Zero(t, relay.Terminate(2*time.Minute), relay.Stderr())
+	require.Zero(t, relay.Terminate(liveness), relay.Stderr())
 	require.Zero(t, p.verify(t))
 	for i, v := range p.versions(t)["big"] {
 		require.EqualValues(t, i+1, v)

@@ -37,7 +37,7 @@ func (p *pipe) probed(t *testing.T) (*lab.Program, *probe) {
 	port, err := lab.FreePort()
 	require.NoError(t, err)
 	relay := p.relay(t, "--http", fmt.Sprintf("127.0.0.1:%d", port))
-	relay.AwaitOutput("health endpoint listens", 2*time.Minute)
+	relay.AwaitOutput("health endpoint listens", liveness)
 	b := &probe{port: port, stop: make(chan struct{})}
 	b.done.Go(func() {
 		tick := time.NewTicker(100 * time.Millisecond)
@@ -71,7 +71,7 @@ func (b *probe) end() {
 
 // get returns 0 and the error if there is no answer.
 func (b *probe) get(path string) (code int, body string) {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", b.port, path))
 	if err != nil {
 		return 0, err.Error()
@@ -99,7 +99,7 @@ func (b *probe) metric(t *testing.T, name string) float64 {
 func (b *probe) awaitReady(t *testing.T, code int, body string) time.Duration {
 	t.Helper()
 	began := time.Now()
-	require.Eventually(t, func() bool { c, text := b.get("/readyz"); return c == code && text == body }, 2*time.Minute, 50*time.Millisecond,
+	require.Eventually(t, func() bool { c, text := b.get("/readyz"); return c == code && text == body }, liveness, 50*time.Millisecond,
 		"/readyz does not become %d %q", code, body)
 	return time.Since(began)
 }
@@ -121,10 +121,10 @@ func TestReady_TellsOfABrokerThatIsStuck(t *testing.T) {
 	broker := harness.PrivateKafka(t, harness.KafkaConfig{Real: true})
 	p := newPipeOn(t, nil, broker, 2)
 	leader, leads := p.probed(t)
-	leader.AwaitOutput("relay leads", 2*time.Minute)
+	leader.AwaitOutput("relay leads", liveness)
 	standby, stands := p.probed(t)
 	p.fill(t, keys, 0)
-	p.awaitPending(t, 0, 2*time.Minute)
+	p.awaitPending(t, 0, liveness)
 	leads.awaitReady(t, http.StatusOK, "ok: leading")
 	stands.awaitReady(t, http.StatusOK, "ok: standing by")
 
@@ -146,8 +146,8 @@ func TestReady_TellsOfABrokerThatIsStuck(t *testing.T) {
 	require.NoError(t, thaw())
 	took = leads.awaitReady(t, http.StatusOK, "ok: leading")
 	t.Logf("ready %s after the broker went on", took.Round(time.Millisecond))
-	p.awaitPending(t, 0, 2*time.Minute)
-	harness.Await(t, 2*time.Minute, "nothing is stalled", func(context.Context) error {
+	p.awaitPending(t, 0, liveness)
+	harness.Await(t, liveness, "nothing is stalled", func(context.Context) error {
 		if stalled := leads.metric(t, "relay_stalled_seconds"); stalled > 0 {
 			return fmt.Errorf("for %.1f s", stalled)
 		}
@@ -156,7 +156,7 @@ func TestReady_TellsOfABrokerThatIsStuck(t *testing.T) {
 	leads.alive(t)
 	stands.alive(t)
 	require.Empty(t, column(t, p.db.DB, `SELECT reason FROM outbox_parked`), "an outage is no reason to park")
-	require.Zero(t, standby.Terminate(2*time.Minute), standby.Stderr())
-	require.Zero(t, leader.Terminate(2*time.Minute), leader.Stderr())
+	require.Zero(t, standby.Terminate(liveness), standby.Stderr())
+	require.Zero(t, leader.Terminate(liveness), leader.Stderr())
 	require.LessOrEqual(t, p.verify(t), window)
 }

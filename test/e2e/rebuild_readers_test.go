@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A cityReader reads the views by a way of its own. The version 0 is a notification
+// A viewReader reads the views by a way of its own. The version 0 is a notification
 // that the view does not have, a nil list one that it does not have in full.
-type cityReader interface {
+type viewReader interface {
 	version(ctx context.Context, id string) (int64, error)
 	list(ctx context.Context, recipient string) ([]listed, error)
 	counters(ctx context.Context, day string) (map[string]int64, error)
@@ -43,7 +43,7 @@ func later(a, b listed) int {
 // and may be ahead of the view that answers next: an answer that the view does not
 // have by then is not counted.
 type apiReader struct {
-	c   *city
+	c   *rebuildService
 	url string
 }
 
@@ -109,7 +109,7 @@ func (r *apiReader) counters(ctx context.Context, day string) (map[string]int64,
 }
 
 // watch reads until ctx ends, and demands that nothing goes back.
-func (c *city) watch(ctx context.Context, t *testing.T, name string, r cityReader, rng *rand.Rand) {
+func (c *rebuildService) watch(ctx context.Context, t *testing.T, name string, r viewReader, rng *rand.Rand) {
 	saw := memory{versions: map[string]int64{}, lists: map[string][]listed{}}
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -119,7 +119,7 @@ func (c *city) watch(ctx context.Context, t *testing.T, name string, r cityReade
 			return
 		case <-tick.C:
 		}
-		view := cityViews[rng.IntN(len(cityViews))]
+		view := rebuiltViews[rng.IntN(len(rebuiltViews))]
 		something, err := saw.look(ctx, c, view, r, rng)
 		switch {
 		case ctx.Err() != nil:
@@ -137,7 +137,7 @@ func (c *city) watch(ctx context.Context, t *testing.T, name string, r cityReade
 }
 
 // looksOn waits until every reader has seen something n times more.
-func (c *city) looksOn(t *testing.T, n int) {
+func (c *rebuildService) awaitLooks(t *testing.T, n int) {
 	t.Helper()
 	c.mu.Lock()
 	before := map[string]int{}
@@ -155,7 +155,7 @@ func (c *city) looksOn(t *testing.T, n int) {
 			}
 		}
 		return true
-	}, 2*time.Minute, 20*time.Millisecond)
+	}, liveness, 20*time.Millisecond)
 	t.Logf("looks before that: %v", before)
 }
 
@@ -167,7 +167,7 @@ type memory struct {
 }
 
 // look reads one view, and reports whether it answered.
-func (m *memory) look(ctx context.Context, c *city, view string, r cityReader, rng *rand.Rand) (bool, error) {
+func (m *memory) look(ctx context.Context, c *rebuildService, view string, r viewReader, rng *rand.Rand) (bool, error) {
 	switch view {
 	case "notification":
 		id := c.any(rng)

@@ -14,13 +14,13 @@ import (
 	"github.com/millrace-go/millrace/test/lab"
 )
 
-// Every view is built anew from the log by processes of their own, while two nodes
+// Every view is rebuilt from the log by processes of their own, while two nodes
 // of the reference service go on: stopped at a position, given up, killed, taken up
 // again. Nobody who reads sees anything go back, and in the end each view is what
 // plain SQL makes of the log.
 func TestRebuild_OfEveryViewGoesUnnoticedByThoseWhoReadThem(t *testing.T) {
 	t.Parallel()
-	c := newCity(t)
+	c := newRebuildService(t)
 	const past = 12_000 // events
 	c.fill(t, past)
 	for _, p := range c.rebuildAll(t, "--yes", "--json") {
@@ -48,7 +48,7 @@ func TestRebuild_OfEveryViewGoesUnnoticedByThoseWhoReadThem(t *testing.T) {
 	killed := c.rebuildAll(t, "--yes", "--json", "--batch", "20")
 	got := map[string]int64{}
 	for _, p := range killed {
-		harness.Await(t, 2*time.Minute, "the rebuild is under way", func(context.Context) error {
+		harness.Await(t, liveness, "the rebuild is under way", func(context.Context) error {
 			if got[p.view] = c.position(t, p.view); got[p.view] < past/10 {
 				return fmt.Errorf("at %d", got[p.view])
 			}
@@ -70,7 +70,7 @@ func TestRebuild_OfEveryViewGoesUnnoticedByThoseWhoReadThem(t *testing.T) {
 		require.LessOrEqual(t, r.Events, r.Next-got[dead.view], "it did not begin again")
 		require.Equal(t, generation, c.answering(t)[dead.view])
 	}
-	c.looksOn(t, 200)
+	c.awaitLooks(t, 200)
 	stop()
 	c.compare(t)
 }
@@ -92,32 +92,32 @@ type rebuiltReport struct {
 
 func (p *rebuilding) report(t *testing.T) (r rebuiltReport) {
 	t.Helper()
-	require.Zero(t, p.Wait(2*time.Minute), p.Stderr())
+	require.Zero(t, p.Wait(liveness), p.Stderr())
 	require.NoError(t, json.Unmarshal([]byte(p.Stdout()), &r))
 	return r
 }
 
-func (c *city) rebuild(t *testing.T, view string, args ...string) *rebuilding {
+func (c *rebuildService) rebuild(t *testing.T, view string, args ...string) *rebuilding {
 	t.Helper()
 	args = append([]string{"rebuild", view, "--postgres", c.db.DSN, "--redis", c.slowURL(), "--topic", c.cfg.Topic}, args...)
 	return &rebuilding{lab.StartProgram(t, lab.ProgramConfig{Path: c.bin, Args: args}), view}
 }
 
 // rebuildAll starts one for each view.
-func (c *city) rebuildAll(t *testing.T, args ...string) (all []*rebuilding) {
+func (c *rebuildService) rebuildAll(t *testing.T, args ...string) (all []*rebuilding) {
 	t.Helper()
-	for _, view := range cityViews {
+	for _, view := range rebuiltViews {
 		all = append(all, c.rebuild(t, view, args...))
 	}
 	return all
 }
 
 // rebuildAgain gives the command until it is not refused any more.
-func (c *city) rebuildAgain(t *testing.T, view string) (r rebuiltReport) {
+func (c *rebuildService) rebuildAgain(t *testing.T, view string) (r rebuiltReport) {
 	t.Helper()
-	harness.Await(t, 2*time.Minute, "the claim of the killed process ends", func(context.Context) error {
+	harness.Await(t, liveness, "the claim of the killed process ends", func(context.Context) error {
 		p := c.rebuild(t, view, "--yes", "--json")
-		if p.Wait(2*time.Minute) != 0 {
+		if p.Wait(liveness) != 0 {
 			require.Contains(t, p.Stderr(), "being rebuilt by another process")
 			return errors.New(p.Stderr())
 		}

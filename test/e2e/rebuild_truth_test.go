@@ -21,7 +21,7 @@ import (
 
 // rawReader looks into Redis itself, by one script: which generation answers, and
 // what it has. It shares nothing with the code that writes there.
-type rawReader struct{ c *city }
+type rawReader struct{ c *rebuildService }
 
 var (
 	rawStatus = redis.NewScript(`return redis.call('GET', 'view:notification:' .. redis.call('HGET', 'view:notification:generation', 'live') .. ':{' .. ARGV[1] .. '}') or ''`)
@@ -103,14 +103,14 @@ func (r *rawReader) counters(ctx context.Context, day string) (map[string]int64,
 }
 
 // told is what the log says by itself: plain SQL, and this small fold.
-type told struct {
+type expectedViews struct {
 	versions map[string]int64
 	statuses map[string]string
 	lists    map[string][]listed
 	counters map[string]map[string]int64 // by day
 }
 
-func (c *city) tell(t *testing.T) told {
+func (c *rebuildService) expected(t *testing.T) expectedViews {
 	t.Helper()
 	rows, err := c.db.DB.QueryContext(t.Context(), `
 SELECT DISTINCT ON (aggregate_id) aggregate_id, split_part(event_type, '.', 2), aggregate_version, payload->>'recipient', payload->>'channel',
@@ -120,7 +120,7 @@ FROM (SELECT *, convert_from(o.payload, 'UTF8')::json AS payload FROM (SELECT ag
 ORDER BY aggregate_id, aggregate_version DESC`, c.cfg.Topic)
 	require.NoError(t, err)
 	defer rows.Close()
-	all := told{map[string]int64{}, map[string]string{}, map[string][]listed{}, map[string]map[string]int64{}}
+	all := expectedViews{map[string]int64{}, map[string]string{}, map[string][]listed{}, map[string]map[string]int64{}}
 	for rows.Next() {
 		var id, kind, recipient, channel string
 		var version, failures int64
@@ -155,12 +155,12 @@ ORDER BY aggregate_id, aggregate_version DESC`, c.cfg.Topic)
 
 // compare waits until nothing moves any more and the views have all that the log
 // has, and compares the three of them, entry by entry.
-func (c *city) compare(t *testing.T) {
+func (c *rebuildService) compare(t *testing.T) {
 	t.Helper()
 	raw := &rawReader{c}
-	var want told
-	harness.Await(t, 2*time.Minute, "the views say what the log says", func(ctx context.Context) error {
-		want = c.tell(t)
+	var want expectedViews
+	harness.Await(t, liveness, "the views say what the log says", func(ctx context.Context) error {
+		want = c.expected(t)
 		for id, version := range want.versions {
 			if got, err := raw.version(ctx, id); err != nil || got != version {
 				return fmt.Errorf("status of %s: version %d instead of %d: %w", id, got, version, err)

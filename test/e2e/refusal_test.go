@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,7 +45,7 @@ func TestRefusal_RelayDoesNotRunOnASequenceWithACache(t *testing.T) {
 func refused(t *testing.T, p *pipe, says ...string) {
 	t.Helper()
 	relay := p.relay(t)
-	require.Equal(t, 1, relay.Wait(time.Minute), "not 0, so that a supervisor sees it")
+	require.Equal(t, 1, relay.Wait(liveness), "not 0, so that a supervisor sees it")
 	for _, text := range says {
 		require.Contains(t, relay.Stderr(), text)
 	}

@@ -19,8 +19,8 @@ import (
 type retained struct {
 	*pipe          // the relay of the default name, pipe.relay, and its cluster
 	mirrored *pipe // the same log, the cluster of the relay "mirror"
-	scribe   *scribe
-	warden   *warden
+	writers  *eventWriters
+	checker  *retentionChecker
 }
 
 // retainedWindow bounds the duplicates of each crash.
@@ -33,7 +33,7 @@ func newRetained(t *testing.T) *retained {
 	require.NoError(t, harness.CreateTopic(t.Context(), mirror.Brokers(), r.topic, 4))
 	r.limit(t, 20_000)
 	r.smallPartitions(t)
-	r.scribe, r.warden = r.pipe.scribe(t), r.pipe.warden(t)
+	r.writers, r.checker = r.pipe.eventWriters(t), r.pipe.retentionChecker(t)
 	return r
 }
 
@@ -43,7 +43,7 @@ func (r *retained) start(t *testing.T, name string) *lab.Program {
 		p = r.mirrored
 	}
 	relay := p.relay(t, "--relay-name", name, "--retention", "1s", "--window-rows", fmt.Sprint(retainedWindow))
-	relay.AwaitOutput("relay starts", 2*time.Minute)
+	relay.AwaitOutput("relay starts", liveness)
 	return relay
 }
 
@@ -56,8 +56,8 @@ func (r *retained) park(t *testing.T, key string) int64 {
 		SELECT $1, $2, n, convert_to(repeat('x', CASE n WHEN 2 THEN 100000 ELSE 100 END), 'UTF8') FROM generate_series(1, 3) n
 		RETURNING event_id::text, position`, r.topic, key)
 	require.NoError(t, err)
-	r.scribe.note(events)
-	until(t, 2*time.Minute, "two are parked", func() bool {
+	r.writers.add(events)
+	until(t, liveness, "two are parked", func() bool {
 		return len(column(t, r.db.DB, `SELECT reason FROM outbox_parked WHERE key = $1 AND state = 'parked'`, key)) == 2
 	})
 	return events[1].position
@@ -82,29 +82,29 @@ func TestRetention_DropsOnlyWhatEveryRelayHasDelivered(t *testing.T) {
 	t.Parallel()
 	r := newRetained(t)
 	leader := r.start(t, "relay")
-	leader.AwaitOutput("relay leads", 2*time.Minute)
+	leader.AwaitOutput("relay leads", liveness)
 	standby, mirror := r.start(t, "relay"), r.start(t, "mirror")
-	mirror.AwaitOutput("relay leads", 2*time.Minute)
+	mirror.AwaitOutput("relay leads", liveness)
 	unmoved := r.watch(t)
 	early := r.park(t, "early")
 	for i := range 3 {
-		r.scribe.start(hand{name: fmt.Sprintf("short-%d-", i), keys: 20, pause: 10 * time.Millisecond, undo: 7 * i})
+		r.writers.start(eventWriter{name: fmt.Sprintf("short-%d-", i), keys: 20, pause: 20 * time.Millisecond, rollbackEvery: 7 * i})
 	}
 
 	// What a leader drops by itself, at its start and each minute.
-	r.scribe.await(t, 6*leaf)
+	r.writers.await(t, 6*leaf)
 	r.settled(t)
 	old := r.awaitLeader(t)
 	leader, standby = r.inOrder(t, leader, standby)
 	leader.Kill()
 	r.takeover(t, old, time.Now())
-	r.warden.awaitDropped(t, 3)
+	r.checker.awaitDropped(t, 3)
 	leader, standby = standby, r.start(t, "relay")
 
 	// From now on somebody drops all the time, beside long transactions.
-	r.scribe.start(hand{name: "long-", keys: 20, pause: 200 * time.Millisecond, dawdle: 150 * time.Millisecond, undo: 3})
-	r.warden.drops.Store(true)
-	r.warden.awaitDropped(t, 10)
+	r.writers.start(eventWriter{name: "long-", keys: 20, pause: 200 * time.Millisecond, hold: 150 * time.Millisecond, rollbackEvery: 3})
+	r.checker.drops.Store(true)
+	r.checker.awaitDropped(t, 10)
 	late := r.park(t, "late")
 	r.keepsParked(t, early, late)
 
@@ -115,38 +115,38 @@ func TestRetention_DropsOnlyWhatEveryRelayHasDelivered(t *testing.T) {
 	leader, standby = r.inOrder(t, leader, standby)
 	require.NoError(t, leader.Pause())
 	r.takeover(t, old, time.Now())
-	r.scribe.await(t, 15*leaf)
+	r.writers.await(t, 15*leaf)
 	require.NoError(t, leader.Resume())
-	leader.AwaitOutput("lost the lead", 2*time.Minute)
+	leader.AwaitOutput("lost the lead", liveness)
 	r.settled(t)
-	r.holds(t, r.scribe.beyond(m), "the mirror is away")
+	r.holds(t, r.writers.beyond(m), "the mirror is away")
 	require.Contains(t, r.kept(t, m+1), "relay mirror has delivered up to")
 
 	mirror = r.start(t, "mirror")
-	r.warden.awaitDropped(t, 15)
+	r.checker.awaitDropped(t, 15)
 	r.keepsParked(t, early, late)
 	require.Equal(t, "it holds parked messages", r.kept(t, early))
 
 	r.redrive(t)
-	r.warden.await(t, 20)
-	r.scribe.end()
-	require.NoError(t, r.scribe.err())
+	r.checker.await(t, 20)
+	r.writers.end()
+	require.NoError(t, r.writers.err())
 	r.finish(t, leader, standby, mirror)
 	unmoved()
 	r.judge(t)
 }
 
 // settled waits until what is written by now is delivered by the first relay, is
-// older than the retention, and the warden has seen it so several times.
+// older than the retention, and the checker has seen it so several times.
 func (r *retained) settled(t *testing.T) {
 	t.Helper()
 	var tail int64
 	require.NoError(t, r.db.DB.QueryRow(`SELECT max(position) FROM outbox`).Scan(&tail))
-	until(t, 2*time.Minute, "it is delivered", func() bool { return r.delivered(t, "relay") >= tail })
-	until(t, 2*time.Minute, "it is old", func() bool {
+	until(t, liveness, "it is delivered", func() bool { return r.delivered(t, "relay") >= tail })
+	until(t, liveness, "it is old", func() bool {
 		return len(column(t, r.db.DB, `SELECT 1 FROM outbox WHERE position <= $1 AND created_at > clock_timestamp() - interval '1.2 seconds' LIMIT 1`, tail)) == 0
 	})
-	r.warden.await(t, 10)
+	r.checker.await(t, 10)
 }
 
 // redrive raises the limit of the first cluster and has all that is parked sent.
@@ -157,7 +157,7 @@ func (r *retained) redrive(t *testing.T) {
 	r.limit(t, 200_000)
 	code, out, stderr := r.millrace(t, "parked", "redrive", "--topic", r.topic, "--yes")
 	require.Zero(t, code, out+stderr)
-	until(t, 2*time.Minute, "all is redriven", func() bool {
+	until(t, liveness, "all is redriven", func() bool {
 		return len(column(t, r.db.DB, `SELECT state FROM outbox_parked WHERE state <> 'redriven'`)) == 0
 	})
 }
@@ -167,20 +167,20 @@ func (r *retained) redrive(t *testing.T) {
 func (r *retained) finish(t *testing.T, relays ...*lab.Program) {
 	t.Helper()
 	var end int64
-	for _, w := range r.scribe.all() {
+	for _, w := range r.writers.all() {
 		end = max(end, w.position)
 	}
-	harness.Await(t, 2*time.Minute, "both relays have delivered everything", func(context.Context) error {
+	harness.Await(t, liveness, "both relays have delivered everything", func(context.Context) error {
 		if a, b := r.delivered(t, "relay"), r.delivered(t, "mirror"); a < end || b < end {
 			return fmt.Errorf("%d and %d of %d", a, b, end)
 		}
 		return nil
 	})
-	r.warden.end()
+	r.checker.end()
 	for _, relay := range relays {
-		require.Zero(t, relay.Terminate(2*time.Minute), relay.Stderr())
+		require.Zero(t, relay.Terminate(liveness), relay.Stderr())
 	}
-	harness.Await(t, 2*time.Minute, "nothing more is to be dropped", func(context.Context) error {
+	harness.Await(t, liveness, "nothing more is to be dropped", func(context.Context) error {
 		code, out, stderr := r.millrace(t, "partitions", "drop", "--retention", "1s", "--yes")
 		require.Zero(t, code, stderr)
 		left := column(t, r.db.DB, `SELECT position FROM outbox WHERE created_at > clock_timestamp() - interval '1 second' LIMIT 1`)
@@ -199,9 +199,9 @@ func (r *retained) finish(t *testing.T, relays ...*lab.Program) {
 // key, and no more duplicates than its crashes allow.
 func (r *retained) judge(t *testing.T) {
 	t.Helper()
-	dropped := r.warden.dropped(t)
+	dropped := r.checker.dropped(t)
 	t.Logf("%d events committed, %d partitions dropped, gave up %d times for open transactions, slowest write %s",
-		len(r.scribe.all()), len(dropped), r.warden.gaveUp, r.scribe.slowest.Round(time.Millisecond))
+		len(r.writers.all()), len(dropped), r.checker.refused, r.writers.slowest.Round(time.Millisecond))
 	require.Greater(t, len(dropped), 30)
 	for _, side := range []struct {
 		*pipe
@@ -210,14 +210,14 @@ func (r *retained) judge(t *testing.T) {
 	}{{r.pipe, "relay", 2}, {r.mirrored, "mirror", 1}} {
 		records := harness.ReadTopic(t, side.brokers, side.topic)
 		harness.AssertOrder(t, records, func(k harness.Record) int64 { return number(t, k.Header("aggregate-version")) })
-		duplicates := harness.AssertComplete(t, records, func(k harness.Record) string { return k.Header("event-id") }, r.scribe.beyond(0))
+		duplicates := harness.AssertComplete(t, records, func(k harness.Record) string { return k.Header("event-id") }, r.writers.beyond(0))
 		t.Logf("%s: %d records, %d duplicates, %d allowed", side.name, len(records), duplicates, side.crashes*retainedWindow)
 		require.LessOrEqual(t, duplicates, side.crashes*retainedWindow)
 	}
 }
 
 // all lists what was committed.
-func (s *scribe) all() []written {
+func (s *eventWriters) all() []written {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.events)

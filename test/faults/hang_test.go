@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,21 +14,30 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// A handler blocks for ever and does not heed its context. The watchdog tells;
-// other keys go on; then the router gives up, so that another member gets the
-// partition and the process can be started anew.
-func TestHang_ForEverIsToldAndLeftBehind(t *testing.T) {
+// hangs is how long the handler blocks until the router gives up: long enough
+// for the few events of the other keys, on any machine.
+const hangs = 20 * time.Second
+
+// A handler blocks forever and ignores its context. The watchdog reports it, other
+// keys go on, and then the router gives up, so that another member gets the
+// partition and the process can be restarted.
+func TestHang_IsReportedAndLeftBehind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	w.produce(200, keysOf(10)...)
 	handle := w.inbox(w.db.DB).Handler(effect)
-	stuck, hanging, freed := make(chan *record.Record, 100), make(chan struct{}), make(chan struct{})
+	stuck, hanging, freed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	reported := sync.OnceFunc(func() { close(stuck) })
 	hang, free := context.WithCancel(context.Background())
 	defer free()
 	sub := w.subscriber(kafka.SubscriberConfig{
 		Concurrency: 4, StuckAfter: 200 * time.Millisecond, DrainTimeout: 200 * time.Millisecond,
-	}, kafka.Hooks{Stuck: func(rec *record.Record, _ time.Duration) { stuck <- rec }})
-	r := w.router(consumer.Config{Timeout: 100 * time.Millisecond, HangAfter: 3 * time.Second, DrainTimeout: 200 * time.Millisecond})
+	}, kafka.Hooks{Stuck: func(rec *record.Record, _ time.Duration) {
+		if rec.Offset == 23 { // on a busy machine a healthy one may be reported, too
+			reported()
+		}
+	}})
+	r := w.router(consumer.Config{Timeout: hangs / 2, HangAfter: hangs / 2, DrainTimeout: 200 * time.Millisecond})
 	r.Handle("hangs", w.topic, sub, func(msg *message.Message) error {
 		if msg.UUID == "k3-2" {
 			defer close(freed)
@@ -40,7 +50,7 @@ func TestHang_ForEverIsToldAndLeftBehind(t *testing.T) {
 	gaveUp := make(chan error, 1)
 	go func() { gaveUp <- r.Run(t.Context()) }()
 	<-hanging
-	require.Equal(t, int64(23), (<-stuck).Offset)
+	<-stuck
 	require.Eventually(t, func() bool { return w.missing() == 18 }, liveness, 5*time.Millisecond, "all but k3 are done")
 	require.LessOrEqual(t, w.committed()[0], int64(23))
 

@@ -25,11 +25,11 @@ import (
 	"github.com/millrace-go/millrace/test/lab"
 )
 
-var cityViews = []string{"notification", "recipient", "counters"}
+var rebuiltViews = []string{"notification", "recipient", "counters"}
 
-// city is two nodes of the reference service, those who use them, and a
+// rebuildService is two nodes of the reference service, those who use them, and a
 // `millrace rebuild` that reaches Redis through a proxy of its own.
-type city struct {
+type rebuildService struct {
 	cfg  service.Config
 	db   *harness.Database
 	rdb  *redis.Client
@@ -44,9 +44,9 @@ type city struct {
 	looks map[string]int // how often a reader saw something, by reader and view
 }
 
-func newCity(t *testing.T) *city {
+func newRebuildService(t *testing.T) *rebuildService {
 	t.Helper()
-	c := &city{
+	c := &rebuildService{
 		db: harness.NewDatabase(t, migrations.Lines()...), rdb: harness.Redis(t), bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
 		seed: rand.Uint64(), day: time.Now().UTC().Format(time.DateOnly), looks: map[string]int{},
 		web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: time.Minute},
@@ -71,12 +71,12 @@ func newCity(t *testing.T) *city {
 	return c
 }
 
-func (c *city) slowURL() string {
+func (c *rebuildService) slowURL() string {
 	return fmt.Sprintf("redis://%s/%d", c.slow.Addr(), c.rdb.Options().DB)
 }
 
 // fill writes events of the past by plain SQL: one to three a notification.
-func (c *city) fill(t *testing.T, n int) {
+func (c *rebuildService) fill(t *testing.T, n int) {
 	t.Helper()
 	done, err := c.db.DB.ExecContext(t.Context(), `
 INSERT INTO outbox (topic, key, aggregate_type, aggregate_id, aggregate_version, event_type, headers, payload)
@@ -93,7 +93,7 @@ FROM generate_series(1, $2 / 2) i, generate_series(1, 3) v WHERE v <= 1 + i % 3 
 }
 
 // relayFrom makes the relay begin behind the past.
-func (c *city) relayFrom(t *testing.T, position int) {
+func (c *rebuildService) relayFrom(t *testing.T, position int) {
 	t.Helper()
 	_, err := c.db.DB.ExecContext(t.Context(), `INSERT INTO outbox_cursor (relay, position) VALUES ('relay', $1)`, position)
 	require.NoError(t, err)
@@ -101,11 +101,11 @@ func (c *city) relayFrom(t *testing.T, position int) {
 
 // open starts two nodes and all who use them. What it returns ends the users, and
 // the test ends the nodes.
-func (c *city) open(t *testing.T) (stop func()) {
+func (c *rebuildService) open(t *testing.T) (stop func()) {
 	t.Helper()
 	nodes := []string{c.node(t), c.node(t)}
 	for _, url := range nodes {
-		harness.Await(t, 2*time.Minute, "the node is ready", func(ctx context.Context) error {
+		harness.Await(t, liveness, "the node is ready", func(ctx context.Context) error {
 			code, body, err := c.call(ctx, "GET", url+"/readyz", "")
 			if err == nil && code != http.StatusOK {
 				err = fmt.Errorf("%d: %s", code, body)
@@ -118,7 +118,7 @@ func (c *city) open(t *testing.T) (stop func()) {
 	for i := range 2 {
 		users.Go(func() { c.use(ctx, t, nodes, rand.New(rand.NewPCG(c.seed, uint64(i)))) })
 	}
-	for i, r := range []cityReader{&apiReader{c, nodes[0]}, &apiReader{c, nodes[1]}, &rawReader{c}} {
+	for i, r := range []viewReader{&apiReader{c, nodes[0]}, &apiReader{c, nodes[1]}, &rawReader{c}} {
 		users.Go(func() {
 			c.watch(ctx, t, fmt.Sprint("reader ", i), r, rand.New(rand.NewPCG(c.seed, uint64(100+i))))
 		})
@@ -132,7 +132,7 @@ func (c *city) open(t *testing.T) (stop func()) {
 }
 
 // node starts one node and returns its address.
-func (c *city) node(t *testing.T) string {
+func (c *rebuildService) node(t *testing.T) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	address, done := make(chan string, 1), make(chan error, 1)
@@ -154,7 +154,7 @@ func (c *city) node(t *testing.T) string {
 }
 
 // use requests notifications, reads some and abandons some, about twenty acts a second.
-func (c *city) use(ctx context.Context, t *testing.T, nodes []string, rng *rand.Rand) {
+func (c *rebuildService) use(ctx context.Context, t *testing.T, nodes []string, rng *rand.Rand) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -185,7 +185,7 @@ func (c *city) use(ctx context.Context, t *testing.T, nodes []string, rng *rand.
 	}
 }
 
-func (c *city) call(ctx context.Context, method, url, body string) (int, []byte, error) {
+func (c *rebuildService) call(ctx context.Context, method, url, body string) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, err
@@ -201,7 +201,7 @@ func (c *city) call(ctx context.Context, method, url, body string) (int, []byte,
 }
 
 // any is one of the notifications, or "".
-func (c *city) any(rng *rand.Rand) string {
+func (c *rebuildService) any(rng *rand.Rand) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.ids) == 0 {
@@ -210,13 +210,13 @@ func (c *city) any(rng *rand.Rand) string {
 	return c.ids[rng.IntN(len(c.ids))]
 }
 
-func (c *city) awaitNotifications(t *testing.T, n int) {
+func (c *rebuildService) awaitNotifications(t *testing.T, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.ids) >= n }, 2*time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.ids) >= n }, liveness, 10*time.Millisecond)
 }
 
 // state is what Redis has of the generations of a view.
-func (c *city) state(t *testing.T, view string) map[string]string {
+func (c *rebuildService) state(t *testing.T, view string) map[string]string {
 	t.Helper()
 	state, err := c.rdb.HGetAll(t.Context(), "view:"+view+":generation").Result()
 	require.NoError(t, err)
@@ -224,10 +224,10 @@ func (c *city) state(t *testing.T, view string) map[string]string {
 }
 
 // answering is the generation of each view that answers.
-func (c *city) answering(t *testing.T) map[string]string {
+func (c *rebuildService) answering(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, view := range cityViews {
+	for _, view := range rebuiltViews {
 		all[view] = c.state(t, view)["live"]
 	}
 	return all
@@ -235,7 +235,7 @@ func (c *city) answering(t *testing.T) map[string]string {
 
 // position is how far the fold of the unfinished generation is; 0 if there is none
 // yet. An earlier one may have left its own behind.
-func (c *city) position(t *testing.T, view string) int64 {
+func (c *rebuildService) position(t *testing.T, view string) int64 {
 	t.Helper()
 	state := c.state(t, view)
 	if state["next"] == "" || state["of"] != state["next"] {

@@ -18,9 +18,9 @@ import (
 )
 
 // leaf is how many positions a partition of the retention test takes.
-const leaf = 1000
+const leaf = 500
 
-// smallPartitions has the log kept in small partitions, 20 of them ahead. Relays
+// smallPartitions has the log kept in small partitions, 40 of them ahead. Relays
 // and `millrace partitions make` leave both to the defaults of the SQL function.
 func (p *pipe) smallPartitions(t *testing.T) {
 	t.Helper()
@@ -31,7 +31,7 @@ func (p *pipe) smallPartitions(t *testing.T) {
 	var definition string
 	err := p.db.DB.QueryRow(`SELECT pg_get_functiondef('outbox_make_partitions(integer, bigint)'::regprocedure)`).Scan(&definition)
 	require.NoError(t, err)
-	smaller := strings.NewReplacer("ahead integer DEFAULT 4", "ahead integer DEFAULT 20", "DEFAULT 4000000", fmt.Sprint("DEFAULT ", leaf))
+	smaller := strings.NewReplacer("ahead integer DEFAULT 4", "ahead integer DEFAULT 40", "DEFAULT 4000000", fmt.Sprint("DEFAULT ", leaf))
 	_, err = p.db.DB.Exec(smaller.Replace(definition))
 	require.NoError(t, err)
 	code, _, stderr := p.millrace(t, "partitions", "make")
@@ -39,9 +39,10 @@ func (p *pipe) smallPartitions(t *testing.T) {
 	require.Greater(t, len(column(t, p.db.DB, `SELECT name FROM outbox_partitions WHERE lo IS NOT NULL`)), 10, "they are small")
 }
 
-// warden looks after the log as an impatient cron job would, many times a second,
-// beside what the relays do by themselves; it remembers which partitions it saw.
-type warden struct {
+// retentionChecker maintains the log as an impatient cron job would, many times a
+// second, beside what the relays do by themselves. It remembers which partitions
+// it saw.
+type retentionChecker struct {
 	db   *sql.DB
 	stop chan struct{}
 	once sync.Once
@@ -49,21 +50,21 @@ type warden struct {
 
 	drops atomic.Bool // makes and drops, too
 
-	mu     sync.Mutex
-	seen   map[string]bool
-	rounds int
-	gaveUp int // for an open transaction
-	broken error
+	mu      sync.Mutex
+	seen    map[string]bool
+	checks  int
+	refused int // for an open transaction
+	broken  error
 }
 
-// warden starts one, which only looks until drops is set.
-func (p *pipe) warden(t *testing.T) *warden {
-	w := &warden{db: p.db.DB, stop: make(chan struct{}), seen: map[string]bool{}}
+// retentionChecker starts one, which changes nothing until drops is set.
+func (p *pipe) retentionChecker(t *testing.T) *retentionChecker {
+	w := &retentionChecker{db: p.db.DB, stop: make(chan struct{}), seen: map[string]bool{}}
 	w.done.Go(func() {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			if err := w.round(); err != nil {
+			if err := w.check(); err != nil {
 				w.mu.Lock()
 				w.broken = err
 				w.mu.Unlock()
@@ -80,12 +81,12 @@ func (p *pipe) warden(t *testing.T) *warden {
 	return w
 }
 
-func (w *warden) end() {
+func (w *retentionChecker) end() {
 	w.once.Do(func() { close(w.stop) })
 	w.done.Wait()
 }
 
-func (w *warden) round() error {
+func (w *retentionChecker) check() error {
 	var names []string
 	if err := w.db.QueryRow(`SELECT coalesce(array_agg(name), '{}') FROM outbox_partitions`).Scan(pq.Array(&names)); err != nil {
 		return err
@@ -109,27 +110,27 @@ func (w *warden) round() error {
 	for _, name := range names {
 		w.seen[name] = true
 	}
-	w.rounds++
-	w.gaveUp += gaveUp
+	w.checks++
+	w.refused += gaveUp
 	return nil
 }
 
-// await waits until the warden has gone round n more times.
-func (w *warden) await(t *testing.T, n int) {
+// await waits until n more checks are done.
+func (w *retentionChecker) await(t *testing.T, n int) {
 	t.Helper()
 	upto := w.at(t) + n
-	until(t, 2*time.Minute, "the warden has gone round", func() bool { return w.at(t) >= upto })
+	until(t, liveness, "the log was checked", func() bool { return w.at(t) >= upto })
 }
 
-func (w *warden) at(t *testing.T) int {
+func (w *retentionChecker) at(t *testing.T) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	require.NoError(t, w.broken)
-	return w.rounds
+	return w.checks
 }
 
 // dropped lists the partitions that were seen and are no more.
-func (w *warden) dropped(t *testing.T) []string {
+func (w *retentionChecker) dropped(t *testing.T) []string {
 	t.Helper()
 	w.mu.Lock()
 	seen := maps.Clone(w.seen)
@@ -141,10 +142,10 @@ func (w *warden) dropped(t *testing.T) []string {
 }
 
 // awaitDropped waits until n more partitions are gone.
-func (w *warden) awaitDropped(t *testing.T, n int) {
+func (w *retentionChecker) awaitDropped(t *testing.T, n int) {
 	t.Helper()
 	upto := len(w.dropped(t)) + n
-	until(t, 3*time.Minute, "partitions that may go do", func() bool { w.at(t); return len(w.dropped(t)) >= upto })
+	until(t, liveness, "partitions that may go do", func() bool { w.at(t); return len(w.dropped(t)) >= upto })
 }
 
 // kept is what `millrace partitions` says of the partition of a position.

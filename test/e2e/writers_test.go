@@ -13,18 +13,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// scribe writes to a log which forgets, and remembers what was committed. Unlike
+// eventWriters write to a log with a retention and remember what was committed. Unlike
 // a load it takes no refusal: the first error of a writer is the test's failure.
-type scribe struct {
+type eventWriters struct {
 	p       *pipe
 	stop    chan struct{}
 	once    sync.Once
-	writers sync.WaitGroup
+	running sync.WaitGroup
 
 	mu      sync.Mutex
 	events  []written
-	refused error
-	slowest time.Duration // from BEGIN until COMMIT, less the time a writer dawdled
+	failure error
+	slowest time.Duration // from BEGIN until COMMIT, less the time a writer held it open
 }
 
 // written is a committed event.
@@ -33,30 +33,30 @@ type written struct {
 	position int64
 }
 
-// scribe starts no writer yet. The end of the test stops them at the latest.
-func (p *pipe) scribe(t *testing.T) *scribe {
-	s := &scribe{p: p, stop: make(chan struct{})}
+// eventWriters starts no writer yet. The end of the test stops them at the latest.
+func (p *pipe) eventWriters(t *testing.T) *eventWriters {
+	s := &eventWriters{p: p, stop: make(chan struct{})}
 	t.Cleanup(s.end)
 	return s
 }
 
-// hand is one writer: a transaction with an event for each of its keys each
-// pause, which stays open for dawdle; of every undo transactions one is rolled
-// back (0: none). Events of the versions in large have 100,000 bytes.
-type hand struct {
+// eventWriter is one of them: after each pause a transaction with an event for
+// each of its keys, which stays open for hold. Every rollbackEvery-th transaction
+// is rolled back (0: none). Events of the versions in large have 100,000 bytes.
+type eventWriter struct {
 	name          string
 	keys          int
-	pause, dawdle time.Duration
-	undo          int
+	pause, hold   time.Duration
+	rollbackEvery int
 	large         []int
 }
 
-func (s *scribe) start(h hand) {
-	s.writers.Go(func() {
+func (s *eventWriters) start(h eventWriter) {
+	s.running.Go(func() {
 		for n, version := 1, 1; ; n++ {
-			undo := h.undo > 0 && n%h.undo == 0
+			undo := h.rollbackEvery > 0 && n%h.rollbackEvery == 0
 			if err := s.write(h, version, undo); err != nil {
-				s.refuse(err)
+				s.fail(err)
 				return
 			}
 			if !undo {
@@ -71,7 +71,7 @@ func (s *scribe) start(h hand) {
 	})
 }
 
-func (s *scribe) write(h hand, version int, undo bool) error {
+func (s *eventWriters) write(h eventWriter, version int, undo bool) error {
 	began, bytes := time.Now(), 300
 	if slices.Contains(h.large, version) {
 		bytes = 100_000
@@ -87,10 +87,10 @@ func (s *scribe) write(h hand, version int, undo bool) error {
 	if err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	if h.dawdle > 0 {
+	if h.hold > 0 {
 		select {
 		case <-s.stop:
-		case <-time.After(h.dawdle):
+		case <-time.After(h.hold):
 		}
 	}
 	if undo {
@@ -102,12 +102,12 @@ func (s *scribe) write(h hand, version int, undo bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = append(s.events, events...)
-	s.slowest = max(s.slowest, time.Since(began)-h.dawdle)
+	s.slowest = max(s.slowest, time.Since(began)-h.hold)
 	return nil
 }
 
 // note remembers events that somebody else has committed.
-func (s *scribe) note(events []written) {
+func (s *eventWriters) add(events []written) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = append(s.events, events...)
@@ -134,14 +134,14 @@ func insert(q querier, query string, args ...any) (events []written, err error) 
 	return events, rows.Err()
 }
 
-func (s *scribe) refuse(err error) {
+func (s *eventWriters) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refused = errors.Join(s.refused, fmt.Errorf("a writer was refused: %w", err))
+	s.failure = errors.Join(s.failure, fmt.Errorf("a writer was refused: %w", err))
 }
 
 // beyond lists the events committed so far at positions after from.
-func (s *scribe) beyond(from int64) (ids []string) {
+func (s *eventWriters) beyond(from int64) (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.events {
@@ -153,21 +153,21 @@ func (s *scribe) beyond(from int64) (ids []string) {
 }
 
 // await waits until n more events are committed.
-func (s *scribe) await(t *testing.T, n int) {
+func (s *eventWriters) await(t *testing.T, n int) {
 	t.Helper()
 	from := len(s.beyond(0))
-	require.Eventually(t, func() bool { return len(s.beyond(0)) >= from+n || s.err() != nil }, 2*time.Minute, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.beyond(0)) >= from+n || s.err() != nil }, liveness, 5*time.Millisecond)
 	require.NoError(t, s.err())
 }
 
-func (s *scribe) err() error {
+func (s *eventWriters) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refused
+	return s.failure
 }
 
 // end stops the writers after their transactions at work.
-func (s *scribe) end() {
+func (s *eventWriters) end() {
 	s.once.Do(func() { close(s.stop) })
-	s.writers.Wait()
+	s.running.Wait()
 }
