@@ -29,12 +29,12 @@ func TestImport_MovesWhatTheGroupHasNotAcknowledged(t *testing.T) {
 	forward(t, db, wsql.DefaultPostgreSQLSchema{}, "order.v1", "a", "1", "2", "3")
 	acknowledge(t, db, 1)
 
-	cfg := importing(t, db)
-	i, err := watermillsql.NewImporter(db, cfg)
+	cfg := importing()
+	i, err := watermillsql.NewImporter(db, table, newWriter(t, db), cfg)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { // see importAll
-		look, err := i.Look(t.Context())
-		return err == nil && reflect.DeepEqual(watermillsql.Pending{Ready: 2}, look)
+		look, err := i.Preview(t.Context())
+		return err == nil && reflect.DeepEqual(watermillsql.Preview{Ready: 2}, look)
 	}, 2*time.Minute, 5*time.Millisecond)
 	require.Empty(t, contents(t, db), "looking changes nothing")
 
@@ -44,7 +44,7 @@ func TestImport_MovesWhatTheGroupHasNotAcknowledged(t *testing.T) {
 	require.Contains(t, contents(t, db)[0], `"occurred-at"`)
 	require.Contains(t, contents(t, db)[0], `"tenant":"x"`)
 
-	done, err := watermillsql.Import(t.Context(), db, cfg)
+	done, err := importOnce(t, db, table, cfg)
 	require.NoError(t, err)
 	require.Zero(t, done.Moved, "again there is nothing")
 	require.Zero(t, stockRest(t, db), "a stock forwarder that starts again gets nothing")
@@ -58,7 +58,7 @@ func TestImport_KeepsEventIDPayloadAndTombstone(t *testing.T) {
 	null.Metadata.Set(outbox.MetadataKey, "k")
 	binary.Metadata.Set(outbox.MetadataKey, "k")
 	require.NoError(t, forwarderPublisher(t, db, wsql.DefaultPostgreSQLSchema{}).Publish("t", binary, null))
-	importAll(t, db, importing(t, db))
+	importAll(t, db, importing())
 	var gotID string
 	var payload []byte
 	var nulls int
@@ -86,7 +86,7 @@ func TestImport_KeepsAKeysOrderAgainstTransactionIDs(t *testing.T) {
 	require.NoError(t, early.Commit())
 	forward(t, db, stock, "t", "a", "11")
 
-	cfg := importing(t, db)
+	cfg := importing()
 	cfg.BatchSize = 1
 	require.EqualValues(t, 2, importAll(t, db, cfg).Batches, "one up to the early transaction's row, one behind it")
 	var want []string
@@ -114,10 +114,10 @@ func TestImport_HoldsALaterChangeUntilTheEarlierOneIsDecided(t *testing.T) {
 	forward(t, db, stock, "t", "a", "1")
 	forward(t, early, stock, "t", "a", "2")
 	require.NoError(t, early.Commit())
-	i, err := watermillsql.NewImporter(db, importing(t, db))
+	i, err := watermillsql.NewImporter(db, table, newWriter(t, db), importing())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		look, err := i.Look(t.Context())
+		look, err := i.Preview(t.Context())
 		return err == nil && look.Ready == 2 && look.Waiting == 1
 	}, 2*time.Minute, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
@@ -127,7 +127,7 @@ func TestImport_HoldsALaterChangeUntilTheEarlierOneIsDecided(t *testing.T) {
 	require.Equal(t, []string{"b=1"}, moved(t, db))
 
 	require.NoError(t, between.Rollback())
-	importAll(t, db, importing(t, db))
+	importAll(t, db, importing())
 	require.Equal(t, []string{"b=1", "a=1", "a=2"}, moved(t, db))
 }
 
@@ -139,13 +139,13 @@ func TestImport_WaitsForLateCommits(t *testing.T) {
 	require.NoError(t, err)
 	forward(t, slow, stock, "t", "slow", "1")
 	forward(t, db, stock, "t", "quick", "1")
-	i, err := watermillsql.NewImporter(db, importing(t, db))
+	i, err := watermillsql.NewImporter(db, table, newWriter(t, db), importing())
 	require.NoError(t, err)
 	_, err = i.Once(t.Context())
 	require.NoError(t, err)
 	require.NotContains(t, moved(t, db), "slow=1")
 	require.NoError(t, slow.Commit())
-	importAll(t, db, importing(t, db))
+	importAll(t, db, importing())
 	require.Len(t, moved(t, db), 2)
 }
 
@@ -156,9 +156,9 @@ func TestImport_OrdersTransactionIDsAsNumbers(t *testing.T) {
 	forward(t, db, wsql.DefaultPostgreSQLSchema{}, "t", "a", "1", "2", "3", "4")
 	_, err := db.Exec(`UPDATE watermill_events_out SET transaction_id = (97 + "offset")::text::xid8`)
 	require.NoError(t, err)
-	i, err := watermillsql.NewImporter(db, importing(t, db))
+	i, err := watermillsql.NewImporter(db, table, newWriter(t, db), importing())
 	require.NoError(t, err)
-	look, err := i.Look(t.Context())
+	look, err := i.Preview(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 4, look.Ready)
 	_, err = i.Switch(t.Context())
@@ -178,7 +178,7 @@ func TestImport_DoesNotWaitForOtherDatabases(t *testing.T) {
 	require.NoError(t, err)
 	db := stockDatabase(t)
 	forward(t, db, wsql.DefaultPostgreSQLSchema{}, "t", "a", "1")
-	require.EqualValues(t, 1, importAll(t, db, importing(t, db)).Moved)
+	require.EqualValues(t, 1, importAll(t, db, importing()).Moved)
 }
 
 func TestImport_StopsAtWhatItCannotTake(t *testing.T) {
@@ -205,15 +205,15 @@ func TestImport_StopsAtWhatItCannotTake(t *testing.T) {
 			c.put(t, db)
 			forward(t, db, wsql.DefaultPostgreSQLSchema{}, "t", "a", "2")
 
-			cfg := importing(t, db)
-			i, err := watermillsql.NewImporter(db, cfg)
+			cfg := importing()
+			i, err := watermillsql.NewImporter(db, table, newWriter(t, db), cfg)
 			require.NoError(t, err)
-			var look watermillsql.Pending
+			var look watermillsql.Preview
 			require.Eventually(t, func() bool {
-				look, err = i.Look(t.Context())
-				return err == nil && look.Waiting == 0 && len(look.Bad) == 1
+				look, err = i.Preview(t.Context())
+				return err == nil && look.Waiting == 0 && len(look.Refused) == 1
 			}, 2*time.Minute, 5*time.Millisecond)
-			require.ErrorIs(t, look.Bad[0], c.want)
+			require.ErrorIs(t, look.Refused[0], c.want)
 
 			require.Eventually(t, func() bool {
 				_, err = i.Once(t.Context())
@@ -227,7 +227,7 @@ func TestImport_StopsAtWhatItCannotTake(t *testing.T) {
 			require.Empty(t, moved(t, db), "its batch is not moved")
 
 			var told []int64
-			cfg.Bad = func(_ context.Context, row *watermillsql.RowError) error {
+			cfg.Refused = func(_ context.Context, row *watermillsql.RowError) error {
 				told = append(told, row.Row.Offset)
 				return nil
 			}
@@ -242,22 +242,21 @@ func TestImport_RefusesAGroupThatNeverRead(t *testing.T) {
 	t.Parallel()
 	db := stockDatabase(t)
 	forward(t, db, wsql.DefaultPostgreSQLSchema{}, "t", "a", "1")
-	cfg := importing(t, db)
+	cfg := importing()
 	cfg.ConsumerGroup = "tpyo"
-	_, err := watermillsql.Import(t.Context(), db, cfg)
+	_, err := importOnce(t, db, table, cfg)
 	require.ErrorIs(t, err, watermillsql.ErrUnknownGroup)
 	cfg.FromStart = true
 	require.EqualValues(t, 1, importAll(t, db, cfg).Moved)
 
-	cfg.Topic = "nowhere"
-	_, err = watermillsql.Import(t.Context(), db, cfg)
+	_, err = importOnce(t, db, "nowhere", cfg)
 	require.ErrorIs(t, err, watermillsql.ErrNoStockTable)
 }
 
 func TestNewImporter_NamesAllThatIsWrong(t *testing.T) {
 	t.Parallel()
-	_, err := watermillsql.NewImporter(nil, watermillsql.ImportConfig{Topic: `a"b`, BatchSize: -1, Poll: -1, SwitchTimeout: -1, SwitchTries: -1})
-	for _, field := range []string{"db", "Topic", "Writer", "BatchSize", "Poll", "SwitchTimeout", "SwitchTries"} {
+	_, err := watermillsql.NewImporter(nil, `a"b`, nil, watermillsql.ImportConfig{BatchSize: -1, Poll: -1, SwitchTimeout: -1, SwitchAttempts: -1})
+	for _, field := range []string{"db", "topic", "writer", "BatchSize", "Poll", "SwitchTimeout", "SwitchAttempts"} {
 		require.ErrorContains(t, err, field+": ")
 	}
 }
@@ -281,9 +280,16 @@ func withStock(t *testing.T, db *sql.DB) *sql.DB {
 	return db
 }
 
-func importing(t *testing.T, db *sql.DB) watermillsql.ImportConfig {
+func importing() watermillsql.ImportConfig {
+	return watermillsql.ImportConfig{Poll: 10 * time.Millisecond}
+}
+
+// importOnce moves what is there.
+func importOnce(t *testing.T, db *sql.DB, topic string, cfg watermillsql.ImportConfig) (watermillsql.ImportResult, error) {
 	t.Helper()
-	return watermillsql.ImportConfig{Topic: table, Writer: newWriter(t, db), Poll: 10 * time.Millisecond}
+	i, err := watermillsql.NewImporter(db, topic, newWriter(t, db), cfg)
+	require.NoError(t, err)
+	return i.Once(t.Context())
 }
 
 func forwarderPublisher(t *testing.T, db wsql.ContextExecutor, schema wsql.SchemaAdapter) message.Publisher {
@@ -309,13 +315,13 @@ func forward(t *testing.T, db wsql.ContextExecutor, schema wsql.SchemaAdapter, t
 // transaction of another database ends.
 func importAll(t *testing.T, db *sql.DB, cfg watermillsql.ImportConfig) (sum watermillsql.ImportResult) {
 	t.Helper()
-	i, err := watermillsql.NewImporter(db, cfg)
+	i, err := watermillsql.NewImporter(db, table, newWriter(t, db), cfg)
 	require.NoError(t, err)
 	harness.Await(t, 2*time.Minute, "all rows are imported", func(ctx context.Context) error {
 		done, err := i.Once(ctx)
 		sum.Moved, sum.Passed, sum.Batches = sum.Moved+done.Moved, sum.Passed+done.Passed, sum.Batches+done.Batches
 		require.NoError(t, err)
-		look, err := i.Look(ctx)
+		look, err := i.Preview(ctx)
 		require.NoError(t, err)
 		if look.Ready+look.Waiting > 0 {
 			return fmt.Errorf("there is more: %+v", look)

@@ -1,6 +1,7 @@
 package watermillsql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -10,50 +11,69 @@ import (
 
 	wsql "github.com/ThreeDotsLabs/watermill-sql/v3/pkg/sql"
 
+	"github.com/millrace-go/millrace/adapters/internal/hook"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// ImportConfig configures an Importer. Topic and Writer are required.
+// ImportConfig configures an Importer. The zero value is usable.
 type ImportConfig struct {
-	// Topic is the topic of the stock table: the forwarder's topic.
-	Topic string
 	// ConsumerGroup is the group of the stock subscriber whose unacknowledged
-	// rows are moved. Watermill-sql's default, and ours, is the empty one.
+	// rows are moved. Default the empty group, as in watermill-sql.
 	ConsumerGroup string
 	// FromStart allows a group that has never read the table: all rows are moved.
+	// Default false: such a group is refused with ErrUnknownGroup.
 	FromStart bool
-	// Writer appends to the outbox of the same database.
-	Writer *outbox.Writer
 	// Schema and Offsets are the stock adapters; only their tables' names are
 	// used. Default watermill-sql's: watermill_TOPIC, watermill_offsets_TOPIC.
 	Schema  wsql.DefaultPostgreSQLSchema
 	Offsets wsql.DefaultPostgreSQLOffsetsAdapter
-	// Unwrap makes messages of rows. Default Envelope.
+	// Unwrap returns the message of a row. Default Envelope.
 	Unwrap UnwrapFunc
-	// Key gives the key of an unwrapped message. Default outbox.KeyFromMetadata.
+	// Key returns the key of an unwrapped message. Default outbox.KeyFromMetadata.
 	Key outbox.KeyFunc
-	// Bad is told of each row that the outbox cannot take. If it returns nil the
-	// row is passed over and stays in the stock table; it is called again for it
-	// if the batch is repeated. Default: the import stops with the *RowError.
-	Bad func(ctx context.Context, row *RowError) error
-	// BatchSize is the number of rows a transaction, more if a long transaction
-	// of a writer overlaps with others. Default 1,000.
+	// Refused is called for each row that the outbox cannot take. If it returns
+	// nil the row is skipped and stays in the stock table; it is called again for
+	// the row if the batch is repeated. Default: the import stops with the *RowError.
+	Refused func(ctx context.Context, row *RowError) error
+	// BatchSize is the number of rows in a transaction. There are more if a long
+	// transaction of a writer overlaps with others. Default 1,000.
 	BatchSize int
 	// Poll is how often Run looks for new rows. Default 200 ms.
 	Poll time.Duration
-	// SwitchTimeout is the longest that one try of Switch makes writers wait for
-	// transactions that are under way. Default 500 ms.
+	// SwitchTimeout bounds how long one attempt of Switch makes writers wait for
+	// transactions that are open. Default 500 ms.
 	SwitchTimeout time.Duration
-	// SwitchTries is how often Switch tries, Poll apart. Default 20.
-	SwitchTries int
-	// Progress is called after each batch with all that was done so far.
+	// SwitchAttempts is how often Switch tries, with Poll between the attempts.
+	// Default 20.
+	SwitchAttempts int
+	// Progress is called after each batch with everything done so far.
+	// Default: none.
 	Progress func(ImportResult)
+}
+
+func (c ImportConfig) withDefaults() ImportConfig {
+	c.BatchSize = cmp.Or(c.BatchSize, 1000)
+	c.Poll = cmp.Or(c.Poll, 200*time.Millisecond)
+	c.SwitchTimeout = cmp.Or(c.SwitchTimeout, 500*time.Millisecond)
+	c.SwitchAttempts = cmp.Or(c.SwitchAttempts, 20)
+	if c.Unwrap == nil {
+		c.Unwrap = Envelope
+	}
+	if c.Key == nil {
+		c.Key = outbox.KeyFromMetadata
+	}
+	if c.Refused == nil {
+		c.Refused = func(_ context.Context, row *RowError) error { return row }
+	}
+	hook.Fill1(&c.Progress)
+	return c
 }
 
 // ImportResult counts rows.
 type ImportResult struct {
 	Moved   int64 // now in the outbox
-	Passed  int64 // passed over, as Bad allowed
+	Passed  int64 // skipped, as Refused allowed
 	Batches int64
 }
 
@@ -65,67 +85,34 @@ type ImportResult struct {
 //
 // Rows of one key keep the order in which they were committed.
 type Importer struct {
-	db    *sql.DB
-	cfg   ImportConfig
-	stock stock
+	db     *sql.DB
+	topic  string
+	writer *outbox.Writer
+	cfg    ImportConfig
+	stock  stock
 }
 
 var topicName = regexp.MustCompile(`^[A-Za-z0-9\-$:._]+$`)
 
-// NewImporter returns an Importer on db, which holds both tables. It does no I/O.
-func NewImporter(db *sql.DB, cfg ImportConfig) (*Importer, error) {
-	def(&cfg.BatchSize, 1000)
-	def(&cfg.Poll, 200*time.Millisecond)
-	def(&cfg.SwitchTimeout, 500*time.Millisecond)
-	def(&cfg.SwitchTries, 20)
-	if cfg.Unwrap == nil {
-		cfg.Unwrap = Envelope
-	}
-	if cfg.Key == nil {
-		cfg.Key = outbox.KeyFromMetadata
-	}
-	if cfg.Bad == nil {
-		cfg.Bad = func(_ context.Context, row *RowError) error { return row }
-	}
-	if cfg.Progress == nil {
-		cfg.Progress = func(ImportResult) {}
-	}
-	var errs []error
-	need := func(ok bool, problem string) {
-		if !ok {
-			errs = append(errs, errors.New(problem))
-		}
-	}
-	need(db != nil, "db: is nil")
-	need(topicName.MatchString(cfg.Topic), "Topic: must be a topic of watermill-sql: letters, digits and - $ : . _")
-	need(cfg.Writer != nil, "Writer: is nil")
-	need(cfg.BatchSize > 0, "BatchSize: must be positive, or 0 for the default")
-	need(cfg.Poll > 0, "Poll: must be positive, or 0 for the default")
-	need(cfg.SwitchTimeout >= time.Millisecond, "SwitchTimeout: must be at least 1 ms, or 0 for the default")
-	need(cfg.SwitchTries > 0, "SwitchTries: must be positive, or 0 for the default")
-	if err := errors.Join(errs...); err != nil {
+// NewImporter returns an Importer for the stock table of topic, the forwarder's
+// topic, in db. writer appends to the outbox of the same database. It does no I/O;
+// the error names everything that is wrong.
+func NewImporter(db *sql.DB, topic string, writer *outbox.Writer, cfg ImportConfig) (*Importer, error) {
+	cfg = cfg.withDefaults()
+	var p problems.List
+	problems.NotNil(&p, "db", db != nil)
+	p.Unless(topicName.MatchString(topic), "topic", "must be a topic of watermill-sql (letters, digits and - $ : . _), is %q", topic)
+	problems.NotNil(&p, "writer", writer != nil)
+	problems.AtLeast(&p, "BatchSize", cfg.BatchSize, 1)
+	problems.Positive(&p, "Poll", cfg.Poll)
+	problems.AtLeast(&p, "SwitchTimeout", cfg.SwitchTimeout, time.Millisecond)
+	problems.AtLeast(&p, "SwitchAttempts", cfg.SwitchAttempts, 1)
+	if err := p.Err(); err != nil {
 		return nil, fmt.Errorf("import from watermill-sql: %w", err)
 	}
-	return &Importer{db: db, cfg: cfg, stock: stock{
-		messages: cfg.Schema.MessagesTable(cfg.Topic), offsets: cfg.Offsets.MessagesOffsetsTable(cfg.Topic),
+	return &Importer{db: db, topic: topic, writer: writer, cfg: cfg, stock: stock{
+		messages: cfg.Schema.MessagesTable(topic), offsets: cfg.Offsets.MessagesOffsetsTable(topic),
 	}}, nil
-}
-
-// def sets a value that was left zero.
-func def[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
-}
-
-// Import moves what is there now and returns: NewImporter and Once.
-func Import(ctx context.Context, db *sql.DB, cfg ImportConfig) (ImportResult, error) {
-	i, err := NewImporter(db, cfg)
-	if err != nil {
-		return ImportResult{}, err
-	}
-	return i.Once(ctx)
 }
 
 // Once moves all rows that are decided when it is called, and those that become
@@ -217,7 +204,7 @@ func (i *Importer) count(done *ImportResult, b batch) {
 	done.Passed += b.passed
 	done.Batches++
 	if b.moved > 0 {
-		i.cfg.Writer.Committed()
+		i.writer.Committed()
 	}
 	i.cfg.Progress(*done)
 }

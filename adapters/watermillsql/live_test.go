@@ -40,9 +40,9 @@ func TestMove_UnderLoadLosesDoublesAndReordersNothing(t *testing.T) {
 	forwarded := runForwarder(t, db, func() bool { return w.committed.Load() > 300 })
 	saved := savedBy(t, db)
 
-	cfg := importing(t, db)
+	cfg := importing()
 	cfg.BatchSize = 20
-	i, err := watermillsql.NewImporter(db, cfg)
+	i, err := watermillsql.NewImporter(db, table, newWriter(t, db), cfg)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	following := make(chan error, 1)
@@ -209,7 +209,7 @@ func (w *writers) change(tx *sql.Tx, key string) error {
 	if err := tx.QueryRow(`UPDATE entity SET version = version + 1 WHERE id = $1 RETURNING version`, key).Scan(&version); err != nil {
 		return err
 	}
-	pub, err := wsql.NewPublisher(tx, wsql.PublisherConfig{SchemaAdapter: watermillsql.Moving{}}, nil)
+	pub, err := wsql.NewPublisher(tx, wsql.PublisherConfig{SchemaAdapter: watermillsql.NewSwitchSchema(watermillsql.SwitchSchemaConfig{})}, nil)
 	if err != nil {
 		return err
 	}

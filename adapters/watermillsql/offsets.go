@@ -8,21 +8,23 @@ import (
 	wsql "github.com/ThreeDotsLabs/watermill-sql/v3/pkg/sql"
 )
 
-// Offsets is the watermill-sql OffsetsAdapter that belongs to Schema. A consumer
-// group's offset is a row of outbox_cursor: `millrace lag` shows it, and
-// retention keeps what it has not passed. It is the cursor of an
-// outbox.Subscriber of the same group and topic, which goes on from it.
-type Offsets struct{}
+// NewOffsets returns watermill-sql's OffsetsAdapter that belongs to NewSchema. A
+// consumer group's offset is a row of outbox_cursor: `millrace lag` shows it, and
+// retention keeps what it has not passed. An outbox.Subscriber of the same group
+// and topic has the same cursor and continues from it.
+//
+// The cursor's name is the group and the topic with a dot between them. The empty
+// group is "watermill". A group that is not a valid group of an outbox.Subscriber
+// is replaced by its hash, and so is the topic if the name would be longer than 64
+// characters.
+func NewOffsets() wsql.OffsetsAdapter { return offsets{} }
 
-var _ wsql.OffsetsAdapter = Offsets{}
+type offsets struct{}
 
 var plainGroup = regexp.MustCompile(`^[A-Za-z0-9._-]{1,20}$`)
 
-// CursorName is the name in outbox_cursor of a consumer group's offset in topic:
-// group and topic with a dot between, the topic replaced by its hash if that is
-// longer than 64 characters, the group by its hash if it is no good group name
-// for an outbox.Subscriber. The empty group is "watermill".
-func CursorName(consumerGroup, topic string) string {
+// cursorName is the name in outbox_cursor of a group's offset, see NewOffsets.
+func cursorName(consumerGroup, topic string) string {
 	group := consumerGroup
 	if group == "" {
 		group = "watermill"
@@ -39,29 +41,29 @@ func CursorName(consumerGroup, topic string) string {
 }
 
 // AckMessageQuery implements sql.OffsetsAdapter.
-func (Offsets) AckMessageQuery(topic string, row wsql.Row, consumerGroup string) wsql.Query {
-	return wsql.Query{Query: ackSQL, Args: []any{CursorName(consumerGroup, topic), row.Offset}}
+func (offsets) AckMessageQuery(topic string, row wsql.Row, consumerGroup string) wsql.Query {
+	return wsql.Query{Query: ackSQL, Args: []any{cursorName(consumerGroup, topic), row.Offset}}
 }
 
 // ConsumedMessageQuery implements sql.OffsetsAdapter; there is none.
-func (Offsets) ConsumedMessageQuery(string, wsql.Row, string, []byte) wsql.Query { return wsql.Query{} }
+func (offsets) ConsumedMessageQuery(string, wsql.Row, string, []byte) wsql.Query { return wsql.Query{} }
 
 // NextOffsetQuery implements sql.OffsetsAdapter: the position that the group has
 // acknowledged, locked.
-func (Offsets) NextOffsetQuery(topic, consumerGroup string) wsql.Query {
-	return wsql.Query{Query: nextOffsetSQL, Args: []any{CursorName(consumerGroup, topic)}}
+func (offsets) NextOffsetQuery(topic, consumerGroup string) wsql.Query {
+	return wsql.Query{Query: nextOffsetSQL, Args: []any{cursorName(consumerGroup, topic)}}
 }
 
 // SchemaInitializingQueries implements sql.OffsetsAdapter: the table
 // outbox_watermill_gate and the function outbox_watermill_read. A role that may
 // not create them can subscribe once another one has.
-func (Offsets) SchemaInitializingQueries(string) []wsql.Query {
+func (offsets) SchemaInitializingQueries(string) []wsql.Query {
 	return []wsql.Query{{Query: createReaderSQL}}
 }
 
 // BeforeSubscribingQueries implements sql.OffsetsAdapter: a group begins at the
 // oldest message of the log.
-func (Offsets) BeforeSubscribingQueries(topic, consumerGroup string) []wsql.Query {
-	name := []any{CursorName(consumerGroup, topic)}
+func (offsets) BeforeSubscribingQueries(topic, consumerGroup string) []wsql.Query {
+	name := []any{cursorName(consumerGroup, topic)}
 	return []wsql.Query{{Query: addCursorSQL, Args: name}, {Query: addGateSQL, Args: name}}
 }

@@ -32,7 +32,7 @@ func TestPubSub(t *testing.T) {
 
 func stockPubSub(t *testing.T, db *sql.DB, group string) (message.Publisher, message.Subscriber) {
 	t.Helper()
-	schema := watermillsql.Schema{Key: topicAsKey}
+	schema := watermillsql.NewSchema(watermillsql.SchemaConfig{Key: topicAsKey})
 	pub, err := wsql.NewPublisher(db, wsql.PublisherConfig{SchemaAdapter: schema, AutoInitializeSchema: true}, nil)
 	require.NoError(t, err)
 	sub := &settledSubscriber{Subscriber: stockSubscriber(t, db, group), closing: make(chan struct{})}
@@ -78,7 +78,7 @@ func (s *settledSubscriber) Close() error {
 func stockSubscriber(t *testing.T, db *sql.DB, group string) *wsql.Subscriber {
 	t.Helper()
 	sub, err := wsql.NewSubscriber(db, wsql.SubscriberConfig{
-		ConsumerGroup: group, SchemaAdapter: watermillsql.Schema{}, OffsetsAdapter: watermillsql.Offsets{},
+		ConsumerGroup: group, SchemaAdapter: watermillsql.NewSchema(watermillsql.SchemaConfig{}), OffsetsAdapter: watermillsql.NewOffsets(),
 		InitializeSchema: true, PollInterval: 10 * time.Millisecond, ResendInterval: 10 * time.Millisecond, RetryInterval: 10 * time.Millisecond,
 	}, nil)
 	require.NoError(t, err)

@@ -51,7 +51,7 @@ DO $create$ BEGIN
   pending  bigint NOT NULL DEFAULT 0,
   suspects text[] NOT NULL DEFAULT '{}'
  ) WITH (fillfactor = 10);
- CREATE FUNCTION outbox_watermill_read(reader text, wanted text, most integer)
+ CREATE FUNCTION outbox_watermill_read(reader text, wanted text, max_rows integer)
  RETURNS TABLE (f_position bigint, f_event_id uuid, f_topic text, f_key text, f_aggregate_type text, f_aggregate_id text,
                 f_aggregate_version bigint, f_event_type text, f_headers jsonb, f_payload bytea, f_created_us bigint)
  LANGUAGE plpgsql VOLATILE
@@ -67,7 +67,7 @@ DO $create$ BEGIN
   END IF;
   SELECT * INTO cursor_row FROM outbox_cursor WHERE relay = reader FOR UPDATE;
   IF NOT FOUND THEN
-   RAISE EXCEPTION 'outbox_watermill_read: no cursor %: subscribe with the Offsets of package watermillsql', reader;
+   RAISE EXCEPTION 'outbox_watermill_read: no cursor %: subscribe with watermillsql.NewOffsets', reader;
   END IF;
   IF cursor_row.owner <> '' AND cursor_row.lease_until > clock_timestamp() THEN
    RETURN; -- an outbox.Subscriber or relay leads with this cursor
@@ -102,7 +102,7 @@ DO $create$ BEGIN
     SELECT o.position, o.event_id, o.topic, o.key, o.aggregate_type, o.aggregate_id, coalesce(o.aggregate_version, 0),
            o.event_type, o.headers, o.payload, round(date_part('epoch', o.created_at) * 1e6)::bigint
       FROM outbox o WHERE o.position > cursor_row.position AND o.position <= gate.safe AND o.topic = wanted
-     ORDER BY o.position LIMIT most;
+     ORDER BY o.position LIMIT max_rows;
    EXIT WHEN FOUND;
    cursor_row.position := greatest(cursor_row.position, gate.safe); -- nothing of this topic up to there
    EXIT WHEN gate.pending <= cursor_row.position;
@@ -127,7 +127,7 @@ INSERT INTO outbox_watermill_gate (relay) SELECT $1::text WHERE NOT EXISTS (SELE
 	nextOffsetSQL = `SELECT position FROM outbox_cursor WHERE relay = $1 FOR UPDATE`
 	readSQL       = `SELECT * FROM outbox_watermill_read($1, $2, $3) ORDER BY 1`
 	ackSQL        = `UPDATE outbox_cursor SET position = $2, updated_at = clock_timestamp() WHERE relay = $1 AND position < $2`
-	misuseSQL     = `DO $$ BEGIN RAISE EXCEPTION 'watermillsql.Schema reads only with watermillsql.Offsets as OffsetsAdapter'; END $$`
+	misuseSQL     = `DO $$ BEGIN RAISE EXCEPTION 'watermillsql.NewSchema reads only with watermillsql.NewOffsets as OffsetsAdapter'; END $$`
 )
 
 // The stock tables. %[1]s messages, %[2]s offsets. Where a transaction id is

@@ -14,20 +14,9 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// Schema is a watermill-sql SchemaAdapter over the outbox. The zero value is
-// usable. The tables are made by `millrace migrate up`, not by watermill-sql.
-//
-// A sql.Publisher with it writes outbox rows: what a row holds is what
-// outbox.NewPublisher would have written.
-//
-// A sql.Subscriber with it and Offsets reads the outbox by topic. It delivers
-// what is below the lowest position that a running writer may still fill, so it
-// loses nothing, and it waits for the longest transaction that writes to the
-// outbox: outbox.NewSubscriber does not. Its first subscription needs
-// SubscriberConfig.InitializeSchema, which makes a table and a function beside
-// the outbox.
-type Schema struct {
-	// Key gives a message's key when it is published.
+// SchemaConfig configures NewSchema. The zero value is usable.
+type SchemaConfig struct {
+	// Key returns the key of a message that is published.
 	// Default outbox.KeyFromMetadata.
 	Key outbox.KeyFunc
 	// MaxPayloadBytes is the largest payload that is published, in bytes.
@@ -38,11 +27,35 @@ type Schema struct {
 	SubscribeBatchSize int
 }
 
-var _ wsql.SchemaAdapter = Schema{}
+func (c SchemaConfig) withDefaults() SchemaConfig {
+	if c.Key == nil {
+		c.Key = outbox.KeyFromMetadata
+	}
+	if c.SubscribeBatchSize <= 0 {
+		c.SubscribeBatchSize = 100
+	}
+	return c
+}
 
-// InsertQuery implements sql.SchemaAdapter. Bad messages are refused before any
-// I/O with errors that are outbox.ErrInvalidMessage.
-func (s Schema) InsertQuery(topic string, msgs message.Messages) (wsql.Query, error) {
+// NewSchema returns watermill-sql's SchemaAdapter over the outbox. Its tables are
+// created by `millrace migrate up`, not by watermill-sql.
+//
+// A sql.Publisher with it writes outbox rows, the same that outbox.NewPublisher
+// writes. Bad messages are refused before any I/O with errors that are
+// outbox.ErrInvalidMessage.
+//
+// A sql.Subscriber with it and NewOffsets reads the outbox by topic. It delivers
+// only what is below the lowest position that a running writer may still fill. So
+// it loses nothing, but it waits for the longest transaction that writes to the
+// outbox; outbox.NewSubscriber does not. Its first subscription needs
+// SubscriberConfig.InitializeSchema, which creates a table and a function beside
+// the outbox.
+func NewSchema(cfg SchemaConfig) wsql.SchemaAdapter { return schema{cfg.withDefaults()} }
+
+type schema struct{ cfg SchemaConfig }
+
+// InsertQuery implements sql.SchemaAdapter.
+func (s schema) InsertQuery(topic string, msgs message.Messages) (wsql.Query, error) {
 	rows, err := s.rows(topic, msgs)
 	if err != nil {
 		return wsql.Query{}, err
@@ -52,35 +65,27 @@ func (s Schema) InsertQuery(topic string, msgs message.Messages) (wsql.Query, er
 }
 
 // rows returns what InsertQuery would insert.
-func (s Schema) rows(topic string, msgs message.Messages) (outboxRows, error) {
-	key := s.Key
-	if key == nil {
-		key = outbox.KeyFromMetadata
-	}
+func (s schema) rows(topic string, msgs message.Messages) (outboxRows, error) {
 	out := make([]outbox.Message, len(msgs))
 	for i, m := range msgs {
 		var err error
-		if out[i], err = convert(key, topic, m); err != nil {
+		if out[i], err = convert(s.cfg.Key, topic, m); err != nil {
 			return nil, fmt.Errorf("message %d: %w", i, err)
 		}
 	}
-	return checked(out, s.MaxPayloadBytes)
+	return checked(out, s.cfg.MaxPayloadBytes)
 }
 
-// SelectQuery implements sql.SchemaAdapter. offsets must be Offsets.
-func (s Schema) SelectQuery(topic, consumerGroup string, offsets wsql.OffsetsAdapter) wsql.Query {
-	if _, ours := offsets.(Offsets); !ours {
+// SelectQuery implements sql.SchemaAdapter. adapter must be those of NewOffsets.
+func (s schema) SelectQuery(topic, consumerGroup string, adapter wsql.OffsetsAdapter) wsql.Query {
+	if _, ours := adapter.(offsets); !ours {
 		return wsql.Query{Query: misuseSQL}
 	}
-	most := s.SubscribeBatchSize
-	if most <= 0 {
-		most = 100
-	}
-	return wsql.Query{Query: readSQL, Args: []any{CursorName(consumerGroup, topic), topic, most}}
+	return wsql.Query{Query: readSQL, Args: []any{cursorName(consumerGroup, topic), topic, s.cfg.SubscribeBatchSize}}
 }
 
 // UnmarshalMessage implements sql.SchemaAdapter.
-func (s Schema) UnmarshalMessage(row wsql.Scanner) (wsql.Row, error) {
+func (s schema) UnmarshalMessage(row wsql.Scanner) (wsql.Row, error) {
 	var e outbox.Entry
 	var id string
 	var headers []byte
@@ -101,7 +106,7 @@ func (s Schema) UnmarshalMessage(row wsql.Scanner) (wsql.Row, error) {
 	return wsql.Row{Offset: e.Position, UUID: []byte(m.UUID), Payload: e.Payload, Metadata: headers, Msg: m}, nil
 }
 
-// headerTexts reads a jsonb object. Values that are no strings keep their JSON text.
+// headerTexts reads a jsonb object. Values that are not strings keep their JSON text.
 func headerTexts(b []byte) (map[string]string, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(b, &raw); err != nil {
@@ -120,11 +125,11 @@ func headerTexts(b []byte) (map[string]string, error) {
 
 // SchemaInitializingQueries implements sql.SchemaAdapter: it only checks that
 // the outbox is there.
-func (s Schema) SchemaInitializingQueries(string) []wsql.Query {
+func (s schema) SchemaInitializingQueries(string) []wsql.Query {
 	return []wsql.Query{{Query: requireOutboxSQL}}
 }
 
 // SubscribeIsolationLevel implements sql.SchemaAdapter. Read committed is needed
 // to see the writers before the rows; a stricter level would lose messages, and
 // is refused by the query.
-func (s Schema) SubscribeIsolationLevel() stdsql.IsolationLevel { return stdsql.LevelReadCommitted }
+func (s schema) SubscribeIsolationLevel() stdsql.IsolationLevel { return stdsql.LevelReadCommitted }

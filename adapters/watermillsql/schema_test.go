@@ -31,7 +31,7 @@ func TestSchema_StockPublisherWritesWhatOurPublisherWrites(t *testing.T) {
 
 	tx, err := db.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	stock, err := wsql.NewPublisher(tx, wsql.PublisherConfig{SchemaAdapter: watermillsql.Schema{}}, nil)
+	stock, err := wsql.NewPublisher(tx, wsql.PublisherConfig{SchemaAdapter: watermillsql.NewSchema(watermillsql.SchemaConfig{})}, nil)
 	require.NoError(t, err)
 	require.NoError(t, stock.Publish("thing.v1", msg, null))
 	ours, err := outbox.NewPublisher(newWriter(t, db), tx, nil)
@@ -51,7 +51,7 @@ func TestSchema_StockPublisherRollsBackWithItsTransaction(t *testing.T) {
 	db := harness.NewDatabase(t).DB
 	tx, err := db.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	publish(t, tx, watermillsql.Schema{Key: topicAsKey}, "t", "a")
+	publish(t, tx, watermillsql.NewSchema(watermillsql.SchemaConfig{Key: topicAsKey}), "t", "a")
 	require.NoError(t, tx.Rollback())
 	require.Empty(t, contents(t, db))
 }
@@ -61,10 +61,10 @@ func TestSchema_RefusesBadMessagesBeforeAnyIO(t *testing.T) {
 	db := harness.NewDatabase(t).DB
 	tx, err := db.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	pub, err := wsql.NewPublisher(tx, wsql.PublisherConfig{SchemaAdapter: watermillsql.Schema{}}, nil)
+	pub, err := wsql.NewPublisher(tx, wsql.PublisherConfig{SchemaAdapter: watermillsql.NewSchema(watermillsql.SchemaConfig{})}, nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, pub.Publish("t", message.NewMessage(uuid.NewString(), nil)), outbox.ErrInvalidMessage, "no key")
-	publish(t, tx, watermillsql.Schema{Key: topicAsKey}, "t", "the transaction is still usable")
+	publish(t, tx, watermillsql.NewSchema(watermillsql.SchemaConfig{Key: topicAsKey}), "t", "the transaction is still usable")
 	require.NoError(t, tx.Commit())
 }
 
@@ -73,7 +73,7 @@ func TestSchema_RefusesBadMessagesBeforeAnyIO(t *testing.T) {
 func TestSubscriber_DoesNotLoseALateCommit(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t).DB
-	schema := watermillsql.Schema{Key: topicAsKey}
+	schema := watermillsql.NewSchema(watermillsql.SchemaConfig{Key: topicAsKey})
 	messages, err := stockSubscriber(t, db, "g").Subscribe(t.Context(), "t")
 	require.NoError(t, err)
 	publish(t, db, schema, "t", "before")
@@ -96,7 +96,7 @@ func TestSubscriber_DoesNotLoseALateCommit(t *testing.T) {
 func TestSubscriber_GoesOnBelowALongTransactionAndBeyondOtherTopics(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t).DB
-	schema := watermillsql.Schema{Key: topicAsKey}
+	schema := watermillsql.NewSchema(watermillsql.SchemaConfig{Key: topicAsKey})
 	messages, err := stockSubscriber(t, db, "g").Subscribe(t.Context(), "t")
 	require.NoError(t, err)
 	for range 300 {
@@ -125,7 +125,7 @@ func TestSubscriber_GoesOnBelowALongTransactionAndBeyondOtherTopics(t *testing.T
 func TestSubscriber_HandsItsCursorToOutboxSubscriber(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t).DB
-	schema := watermillsql.Schema{Key: topicAsKey}
+	schema := watermillsql.NewSchema(watermillsql.SchemaConfig{Key: topicAsKey})
 	sub := stockSubscriber(t, db, "g")
 	messages, err := sub.Subscribe(t.Context(), "t")
 	require.NoError(t, err)
@@ -164,22 +164,22 @@ func TestSubscriber_HandsItsCursorToOutboxSubscriber(t *testing.T) {
 func TestSubscriber_RefusesForeignOffsetsAndStricterIsolation(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t).DB
-	q := watermillsql.Schema{}.SelectQuery("t", "g", wsql.DefaultPostgreSQLOffsetsAdapter{})
+	q := watermillsql.NewSchema(watermillsql.SchemaConfig{}).SelectQuery("t", "g", wsql.DefaultPostgreSQLOffsetsAdapter{})
 	_, err := db.ExecContext(t.Context(), q.Query, q.Args...)
 	require.ErrorContains(t, err, "watermillsql.Offsets")
 
-	for _, init := range (watermillsql.Offsets{}).SchemaInitializingQueries("t") {
+	for _, init := range watermillsql.NewOffsets().SchemaInitializingQueries("t") {
 		_, err := db.ExecContext(t.Context(), init.Query)
 		require.NoError(t, err)
 	}
-	for _, before := range (watermillsql.Offsets{}).BeforeSubscribingQueries("t", "g") {
+	for _, before := range watermillsql.NewOffsets().BeforeSubscribingQueries("t", "g") {
 		_, err := db.ExecContext(t.Context(), before.Query, before.Args...)
 		require.NoError(t, err)
 	}
 	tx, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback() }()
-	q = watermillsql.Schema{}.SelectQuery("t", "g", watermillsql.Offsets{})
+	q = watermillsql.NewSchema(watermillsql.SchemaConfig{}).SelectQuery("t", "g", watermillsql.NewOffsets())
 	_, err = tx.ExecContext(t.Context(), q.Query, q.Args...)
 	require.ErrorContains(t, err, "READ COMMITTED")
 }

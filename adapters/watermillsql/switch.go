@@ -47,7 +47,7 @@ func (i *Importer) Switch(ctx context.Context) (ImportResult, error) {
 		if busy {
 			err = errors.Join(ErrBusy, err)
 		}
-		if !busy || try == i.cfg.SwitchTries {
+		if !busy || try == i.cfg.SwitchAttempts {
 			return done, fmt.Errorf("switch %s to the outbox: %w", i.stock.messages, err)
 		}
 		select {

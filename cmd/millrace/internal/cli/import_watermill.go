@@ -45,12 +45,12 @@ func (a *app) importWatermill() *cobra.Command {
 		long: `Moves the rows of a watermill-sql table that its forwarder has not acknowledged to
 the outbox of the same database, out of their envelopes and in order per key. Each
 batch moves the rows and the forwarder's offset in one transaction. Without --yes
-it only looks: it checks each row and changes nothing.
+it is a dry run: it checks each row and changes nothing.
 
 --follow goes on until it is interrupted. --switch moves the rest and ends the
-table: publishers with watermillsql.Moving write to the outbox from that instant,
-and other inserts into the table are refused. docs/moving-from-watermill-sql.md is
-the guide.`,
+table: from that instant publishers with watermillsql.NewSwitchSchema write to the
+outbox, and other inserts into the table are refused. The guide is
+docs/moving-from-watermill-sql.md.`,
 		example: `  millrace import-watermill --topic forwarder_topic
   millrace import-watermill --topic forwarder_topic --key partition_key --follow --yes
   millrace import-watermill --topic forwarder_topic --key partition_key --switch --yes`,
@@ -75,10 +75,10 @@ func (f *importFlags) add(s *pflag.FlagSet) {
 	s.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 }
 
-// config is the import that the flags ask for.
-func (f *importFlags) config(db *sql.DB) (watermillsql.ImportConfig, error) {
+// importer is the import that the flags ask for.
+func (f *importFlags) importer(db *sql.DB, progress func(watermillsql.ImportResult)) (*watermillsql.Importer, error) {
 	cfg := watermillsql.ImportConfig{
-		Topic: f.topic, ConsumerGroup: f.group, FromStart: f.fromStart, BatchSize: f.batch, Key: keyNamed(f.key),
+		ConsumerGroup: f.group, FromStart: f.fromStart, BatchSize: f.batch, Key: keyNamed(f.key), Progress: progress,
 	}
 	if f.table != "" {
 		cfg.Schema.GenerateMessagesTableName = func(string) string { return quoteTable(f.table) }
@@ -91,10 +91,17 @@ func (f *importFlags) config(db *sql.DB) (watermillsql.ImportConfig, error) {
 	}
 	store, err := pgstore.New(db, pgstore.Config{})
 	if err != nil {
-		return cfg, err
+		return nil, err
 	}
-	cfg.Writer, err = outbox.NewWriter(store, outbox.WriterConfig{})
-	return cfg, err
+	writer, err := outbox.NewWriter(store, outbox.WriterConfig{})
+	if err != nil {
+		return nil, err
+	}
+	i, err := watermillsql.NewImporter(db, f.topic, writer, cfg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return i, nil
 }
 
 // check refuses flags that contradict each other.
@@ -125,7 +132,7 @@ func keyNamed(name string) outbox.KeyFunc {
 	case ":topic":
 		return func(topic string, _ *message.Message) (string, error) { return topic, nil }
 	}
-	return watermillsql.KeyFromMetadataNamed(name)
+	return watermillsql.KeyFrom(name)
 }
 
 // quoteTable quotes a table's name, with or without its schema.
@@ -145,20 +152,15 @@ func (c *call) importWatermill(ctx context.Context, f importFlags) error {
 		return err
 	}
 	defer db.Close()
-	cfg, err := f.config(db)
-	if err != nil {
-		return err
-	}
 	line := progress.New(c.Err)
 	defer line.Done()
 	r := importReport{Refused: []string{}}
-	cfg.Progress = func(done watermillsql.ImportResult) {
+	i, err := f.importer(db, func(done watermillsql.ImportResult) {
 		r.Moved, r.Batches = done.Moved, done.Batches
 		line.Show("%d messages moved", done.Moved)
-	}
-	i, err := watermillsql.NewImporter(db, cfg)
+	})
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	if !f.yes {
 		return c.lookWatermill(ctx, i, r, f.asJSON)
@@ -166,12 +168,12 @@ func (c *call) importWatermill(ctx context.Context, f importFlags) error {
 	if err := c.moveWatermill(ctx, i, f); err != nil {
 		return advise(err)
 	}
-	look, err := i.Look(context.WithoutCancel(ctx))
+	look, err := i.Preview(context.WithoutCancel(ctx))
 	if err != nil {
 		return err
 	}
 	line.Done()
-	r.Ready, r.Waiting, r.Switched = look.Ready, look.Waiting, look.Moved
+	r.Ready, r.Waiting, r.Switched = look.Ready, look.Waiting, look.Switched
 	if f.asJSON {
 		return printJSON(c.Out, r)
 	}
@@ -197,12 +199,12 @@ func (c *call) moveWatermill(ctx context.Context, i *watermillsql.Importer, f im
 
 // lookWatermill is the dry run. Rows that cannot be moved make it end with 3.
 func (c *call) lookWatermill(ctx context.Context, i *watermillsql.Importer, r importReport, asJSON bool) error {
-	look, err := i.Look(ctx)
+	look, err := i.Preview(ctx)
 	if err != nil {
 		return advise(err)
 	}
-	r.DryRun, r.Ready, r.Waiting, r.Switched = true, look.Ready, look.Waiting, look.Moved
-	for _, row := range look.Bad {
+	r.DryRun, r.Ready, r.Waiting, r.Switched = true, look.Ready, look.Waiting, look.Switched
+	for _, row := range look.Refused {
 		r.Refused = append(r.Refused, row.Error())
 	}
 	if asJSON {

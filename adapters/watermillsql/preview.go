@@ -10,28 +10,27 @@ import (
 	"github.com/lib/pq/pqerror"
 )
 
-// Pending is what an import finds, see Importer.Look.
-type Pending struct {
-	Ready   int64 // rows that would be moved
-	Waiting int64 // rows that wait for an older transaction of the database to end
-	Bad     []*RowError
-	Moved   bool // Switch has been called
+// Preview is what an import would do, see Importer.Preview.
+type Preview struct {
+	Ready    int64       // rows that would be moved
+	Waiting  int64       // rows that wait for an older transaction of the database to end
+	Refused  []*RowError // rows that the outbox would not take, at most 100
+	Switched bool        // Switch has been called
 }
 
-// maxBad bounds the rows that Look lists.
-const maxBad = 100
+const maxRefused = 100
 
-// Look tries everything and changes nothing: it unwraps and checks each row that
-// would be moved now, and lists those that the outbox would not take, at most 100.
-func (i *Importer) Look(ctx context.Context) (Pending, error) {
-	p, err := i.look(ctx)
+// Preview is the dry run: it unwraps and checks each row that Once would move now,
+// lists those that the outbox would not take, and changes nothing.
+func (i *Importer) Preview(ctx context.Context) (Preview, error) {
+	p, err := i.preview(ctx)
 	if err != nil {
-		err = fmt.Errorf("look at the stock table: %w", err)
+		err = fmt.Errorf("preview the import from watermill-sql: %w", err)
 	}
 	return p, err
 }
 
-func (i *Importer) look(ctx context.Context) (p Pending, err error) {
+func (i *Importer) preview(ctx context.Context) (p Preview, err error) {
 	if err := i.stock.check(ctx, i.db, i.cfg.ConsumerGroup, i.cfg.FromStart); err != nil {
 		return p, err
 	}
@@ -44,7 +43,7 @@ func (i *Importer) look(ctx context.Context) (p Pending, err error) {
 	if err != nil {
 		return p, err
 	}
-	if err := tx.QueryRowContext(ctx, movedSQL, i.stock.messages).Scan(&p.Moved); err != nil {
+	if err := tx.QueryRowContext(ctx, movedSQL, i.stock.messages).Scan(&p.Switched); err != nil {
 		return p, err
 	}
 	if err := tx.QueryRowContext(ctx, i.stock.text(pendingSQL), from.offset, from.xid).Scan(&p.Ready, &p.Waiting); err != nil {
@@ -64,19 +63,20 @@ func (i *Importer) look(ctx context.Context) (p Pending, err error) {
 		if rows, err = i.fetch(ctx, tx); err != nil || len(rows) == 0 {
 			break
 		}
-		i.tryAll(rows, &p)
+		i.check(rows, &p)
 	}
 	return p, err
 }
 
-func (i *Importer) tryAll(rows []StockRow, p *Pending) {
+// check adds the rows that the outbox would not take to p.
+func (i *Importer) check(rows []StockRow, p *Preview) {
 	for _, r := range rows {
 		m, err := i.message(r)
 		if err == nil {
 			_, err = checked(outboxRows{m}, 0)
 		}
-		if err != nil && len(p.Bad) < maxBad {
-			p.Bad = append(p.Bad, &RowError{Table: i.stock.messages, Row: r, Err: err})
+		if err != nil && len(p.Refused) < maxRefused {
+			p.Refused = append(p.Refused, &RowError{Table: i.stock.messages, Row: r, Err: err})
 		}
 	}
 }

@@ -80,14 +80,14 @@ func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *b
 	for _, r := range rows {
 		m, err := i.message(r)
 		if err != nil {
-			if err := i.bad(ctx, r, err, b); err != nil {
+			if err := i.refuse(ctx, r, err, b); err != nil {
 				return err
 			}
 			continue
 		}
 		msgs, from = append(msgs, m), append(from, r)
 	}
-	err := i.cfg.Writer.Append(ctx, tx, msgs...)
+	err := i.writer.Append(ctx, tx, msgs...)
 	if err == nil {
 		b.moved += int64(len(msgs))
 		return nil
@@ -96,12 +96,12 @@ func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *b
 		return err
 	}
 	for n, m := range msgs {
-		err := i.cfg.Writer.Append(ctx, tx, m)
+		err := i.writer.Append(ctx, tx, m)
 		switch {
 		case err == nil:
 			b.moved++
 		case errors.Is(err, outbox.ErrInvalidMessage):
-			if err := i.bad(ctx, from[n], err, b); err != nil {
+			if err := i.refuse(ctx, from[n], err, b); err != nil {
 				return err
 			}
 		default:
@@ -111,8 +111,8 @@ func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *b
 	return nil
 }
 
-func (i *Importer) bad(ctx context.Context, r StockRow, cause error, b *batch) error {
-	if err := i.cfg.Bad(ctx, &RowError{Table: i.stock.messages, Row: r, Err: cause}); err != nil {
+func (i *Importer) refuse(ctx context.Context, r StockRow, cause error, b *batch) error {
+	if err := i.cfg.Refused(ctx, &RowError{Table: i.stock.messages, Row: r, Err: cause}); err != nil {
 		return err
 	}
 	b.passed++
@@ -128,7 +128,7 @@ func (i *Importer) message(r StockRow) (outbox.Message, error) {
 			return outbox.Message{}, fmt.Errorf("metadata: %w", err)
 		}
 	}
-	topic, m, err := i.cfg.Unwrap(i.cfg.Topic, m)
+	topic, m, err := i.cfg.Unwrap(i.topic, m)
 	if err != nil {
 		return outbox.Message{}, err
 	}
