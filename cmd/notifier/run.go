@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/millrace-go/millrace/adapters/telemetry"
@@ -23,6 +24,10 @@ const (
 )
 
 const usage = `notifier [flags]
+notifier rebuild VIEW [flags]
+
+Without a command it runs the service. notifier rebuild --help explains how to
+build a view in Redis again.
 
 Flags win over the environment; the token for the gateway is taken from the
 environment alone [GATEWAY_TOKEN]. Servers that do not answer are waited for; a
@@ -30,10 +35,25 @@ wrong configuration ends the program with code 2, all of it reported at once.
 
 `
 
-// Run reads flags and environment, runs the service until ctx ends, and returns
-// the exit code. Logs and errors go to stderr.
-func Run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) int {
-	cfg, err := parse(args, getenv, stderr)
+// Process is what the program has of its surroundings.
+type Process struct {
+	Out, Err io.Writer
+	Getenv   func(string) string
+}
+
+// Interrupted is the cause of a context that a signal cancelled.
+type Interrupted struct{ Signal syscall.Signal }
+
+func (i Interrupted) Error() string { return "interrupted: " + i.Signal.String() }
+
+// Run reads flags and environment, runs the service until ctx ends, or the command
+// that args name, and returns the exit code. Logs and errors go to p.Err.
+func Run(ctx context.Context, args []string, p Process) int {
+	if len(args) > 0 && args[0] == "rebuild" {
+		return rebuildView(ctx, args[1:], p)
+	}
+	stderr := p.Err
+	cfg, err := parse(args, p.Getenv, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitOK
 	}

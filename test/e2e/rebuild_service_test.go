@@ -28,7 +28,7 @@ import (
 var rebuiltViews = []string{"notification", "recipient", "counters"}
 
 // rebuildService is two nodes of the reference service, those who use them, and a
-// `millrace rebuild` that reaches Redis through a proxy of its own.
+// `notifier rebuild` that reaches Redis through a proxy of its own.
 type rebuildService struct {
 	cfg  service.Config
 	db   *harness.Database
@@ -47,7 +47,7 @@ type rebuildService struct {
 func newRebuildService(t *testing.T) *rebuildService {
 	t.Helper()
 	c := &rebuildService{
-		db: harness.NewDatabase(t, migrations.Lines()...), rdb: harness.Redis(t), bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/millrace"),
+		db: harness.NewDatabase(t, migrations.Lines()...), rdb: harness.Redis(t), bin: lab.Build(t, "github.com/millrace-go/millrace/cmd/notifier"),
 		seed: rand.Uint64(), day: time.Now().UTC().Format(time.DateOnly), looks: map[string]int{},
 		web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: time.Minute},
 	}

@@ -75,7 +75,7 @@ func TestRebuild_OfEveryViewGoesUnnoticedByThoseWhoReadThem(t *testing.T) {
 	c.compare(t)
 }
 
-// rebuilding is a `millrace rebuild` under way.
+// rebuilding is a `notifier rebuild` under way.
 type rebuilding struct {
 	*lab.Program
 	view string
@@ -115,7 +115,7 @@ func (c *rebuildService) rebuildAll(t *testing.T, args ...string) (all []*rebuil
 // rebuildAgain gives the command until it is not refused any more.
 func (c *rebuildService) rebuildAgain(t *testing.T, view string) (r rebuiltReport) {
 	t.Helper()
-	harness.Await(t, liveness, "the claim of the killed process ends", func(context.Context) error {
+	harness.Await(t, liveness, "the lock of the killed process ends", func(context.Context) error {
 		p := c.rebuild(t, view, "--yes", "--json")
 		if p.Wait(liveness) != 0 {
 			require.Contains(t, p.Stderr(), "being rebuilt by another process")

@@ -33,6 +33,7 @@ var breaches = []struct {
 	{"another service adapter does not", "direction", "adapters/notifier/httpapi/api.go", imports(module + "/adapters/cache"), "may not import ./adapters/cache"},
 	{"cmd takes no harness", "direction", "cmd/notifier/main.go", imports(module + "/test/harness"), "may not import ./test/harness"},
 	{"the demo's servers do", "direction", "cmd/millrace/internal/servers/servers.go", imports(module + "/test/harness"), ""},
+	{"the tool knows no example", "direction", "cmd/millrace/internal/cli/rebuild.go", imports(module + "/adapters/notifier/views"), "may not import ./adapters/notifier/views"},
 	{"one command knows no other", "direction", "cmd/notifier/main.go", imports(module + "/cmd/millrace/internal/cli"), "may not import ./cmd/millrace/internal/cli"},
 	{"the harness knows no service", "direction", "test/harness/kafka.go", imports(module + "/app"), "may not import ./app"},
 	{"every folder has a row", "direction", "plugins/x.go", imports("fmt"), "has no row"},

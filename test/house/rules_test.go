@@ -63,7 +63,7 @@ var direction = []directionRow{
 	// Toolkit: knows no app, no domain, no sibling. Its tests may wire siblings.
 	{"adapters/kafka/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record"}, toolkitTests},
 	{"adapters/consumer/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record", "./adapters/consumer"}, toolkitTests},
-	{"adapters/cache/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
+	{"adapters/cache/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./adapters/cache"}, toolkitTests},
 	{"adapters/schedule/locktest", []string{std, third, "./adapters/internal/...", "./adapters/schedule"}, nil},
 	{"adapters/schedule/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
 	{"adapters/telemetry/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record"}, toolkitTests},
@@ -73,13 +73,14 @@ var direction = []directionRow{
 	{"adapters/notifier/codec/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
 	{"adapters/notifier/postgres/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
 	{"adapters/notifier/orm/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, ormTests},
-	{"adapters/notifier/views/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec", "./adapters/cache"}, viewTests},
+	{"adapters/notifier/views/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec", "./adapters/cache/..."}, viewTests},
 	{"adapters/notifier/passwords/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
 	{"adapters/notifier/gateway/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
 	{"adapters/notifier/httpapi/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
 
 	// Only what runs its own servers may import the harness.
 	{"cmd/millrace/internal/servers/...", []string{std, third, own, "./test/harness"}, []string{"./test/..."}},
+	{"cmd/millrace/internal/cli/...", []string{std, third, "./cmd/millrace/...", "./outbox/...", "./sql", "./adapters/cache/...", "./adapters/consumer/...", "./adapters/internal/...", "./adapters/kafka", "./adapters/schedule/...", "./adapters/telemetry", "./adapters/watermillsql"}, []string{"./test/..."}},
 	{"cmd/millrace/...", []string{std, third, "./cmd/millrace/...", "./app/...", "./domain/...", "./outbox/...", "./adapters/...", "./sql"}, []string{"./test/..."}},
 	{"cmd/notifier/...", []string{std, third, "./cmd/notifier/...", "./app/...", "./domain/...", "./outbox/...", "./adapters/...", "./sql"}, []string{"./test/..."}},
 

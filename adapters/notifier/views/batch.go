@@ -11,8 +11,6 @@ import (
 // batch is commands that go to Redis in one pipeline.
 type batch struct {
 	calls  []call
-	looks  []string // hashes to read after all calls
-	seen   []map[string]string
 	stored int // sum of the answers of the calls that count
 }
 
@@ -45,32 +43,25 @@ func (b *batch) run(ctx context.Context, rdb redis.Cmdable) error {
 
 func (b *batch) pipeline(ctx context.Context, rdb redis.Cmdable) error {
 	cmds := make([]*redis.Cmd, len(b.calls))
-	looks := make([]*redis.MapStringStringCmd, len(b.looks))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, c := range b.calls {
 			cmds[i] = c.script.EvalSha(ctx, p, c.keys, c.args...)
-		}
-		for i, key := range b.looks {
-			looks[i] = p.HGetAll(ctx, key)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	b.stored, b.seen = 0, nil
+	b.stored = 0
 	for i, c := range b.calls {
 		if n, err := cmds[i].Int(); err == nil && c.counts {
 			b.stored += n
 		}
 	}
-	for _, look := range looks {
-		b.seen = append(b.seen, look.Val())
-	}
 	return nil
 }
 
-var scripts = []*redis.Script{putStatus, fillStatus, putRecipient, fillRecipient, countDeliveries, markComplete}
+var scripts = []*redis.Script{putStatus, fillStatus, putRecipient, fillRecipient, countDeliveries, completeScript}
 
 // one runs a single call, outside of a batch.
 func (v *Views) one(ctx context.Context, script *redis.Script, keys []string, args ...any) error {

@@ -10,6 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/cache"
+	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
@@ -105,7 +107,7 @@ func TestApply_WhoeverChangesOverInTheMiddleOfABatchFindsWhatHeSaw(t *testing.T)
 		require.NoError(t, err)
 		fillList(t, v, events[0])
 		next := map[string]string{}
-		for _, p := range v.Projections() {
+		for _, p := range projections(v) {
 			next[p.Name()], err = p.Begin(t.Context())
 			require.NoError(t, err)
 			require.NoError(t, p.Fold(t.Context(), next[p.Name()], append(log, events[0])...))
@@ -122,7 +124,7 @@ func TestApply_WhoeverChangesOverInTheMiddleOfABatchFindsWhatHeSaw(t *testing.T)
 			reached = true
 			markLists(t, rdb, next[views.Recipients])
 			before := lookAll(t, rdb, id)
-			for _, p := range v.Projections() {
+			for _, p := range projections(v) {
 				require.NoError(t, p.Flip(t.Context(), next[p.Name()]))
 			}
 			after := lookAll(t, rdb, id)
@@ -168,7 +170,7 @@ func TestFill_ReachesTheGenerationThatIsBeingBuilt(t *testing.T) {
 	id, events := history(t, 3, time.Now())
 	_, oneMiss := v.NotificationStatus(t.Context(), id)
 	_, listMiss := v.RecipientNotifications(t.Context(), "ada")
-	for _, p := range v.Projections() {
+	for _, p := range projections(v) {
 		next, err := p.Begin(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, p.Fold(t.Context(), next, events[0])) // the log was read before the others were committed
@@ -178,7 +180,7 @@ func TestFill_ReachesTheGenerationThatIsBeingBuilt(t *testing.T) {
 	require.NoError(t, v.FillRecipientNotifications(t.Context(), "ada", app.TicketOf(listMiss), []app.NotificationStatus{newest}))
 	before := lookAll(t, rdb, id)
 	require.Equal(t, []int64{3, 3}, []int64{before.status, before.list})
-	for _, p := range v.Projections() {
+	for _, p := range projections(v) {
 		kept, err := p.Generations(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, p.Flip(t.Context(), kept.Next))
@@ -233,7 +235,7 @@ func TestRebuild_BeginsToReadOnceEverybodyHasHeardOfTheGeneration(t *testing.T) 
 				return list[0].Version, nil
 			}
 			log := &interrupted{History: l.history}
-			r, err := views.NewRebuilder(projection(t, l.views(t), name), log, views.RebuildConfig{})
+			r, err := newBuilder(projectionOf(t, l.views(t), name), log, rebuild.Config{})
 			require.NoError(t, err)
 			_, miss := look()
 			require.ErrorIs(t, miss, app.ErrViewMiss)
@@ -266,13 +268,13 @@ func TestCounters_AReaderThatStoodStillDuringTheChangeDoesNotSeeZero(t *testing.
 	l := newLogged(t)
 	l.fill(t, 30)
 	day := time.Now()
-	_, err := l.rebuilder(t, views.Counters, views.RebuildConfig{}).Run(t.Context())
+	_, err := l.rebuilder(t, views.Counters, rebuild.Config{}).Run(t.Context())
 	require.NoError(t, err)
 	var once sync.Once
 	slow := hooked(t, l.rdb, views.Config{}, &hook{before: func(cmds []redis.Cmder) {
 		if cmds[0].Name() == "hmget" {
 			once.Do(func() {
-				res, err := l.rebuilder(t, views.Counters, views.RebuildConfig{}).Run(t.Context())
+				res, err := l.rebuilder(t, views.Counters, rebuild.Config{}).Run(t.Context())
 				require.NoError(t, err)
 				require.NotEmpty(t, res.Removed)
 			})
@@ -306,12 +308,12 @@ func TestRebuild_WhoeverLosesTheClaimAtTheLastMomentDoesNotFlip(t *testing.T) {
 	h := somebodyElse(l.rdb, 2, func() { // it asks first at the beginning, and then right before the flip
 		require.NoError(t, l.rdb.HSet(t.Context(), state, "builder", "another", "builder_until", strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)).Err())
 	})
-	r, err := views.NewRebuilder(projection(t, hooked(t, l.rdb, views.Config{}, h), views.Status), l.history, views.RebuildConfig{})
+	r, err := newBuilder(projectionOf(t, hooked(t, l.rdb, views.Config{}, h), views.Status), l.history, rebuild.Config{})
 	require.NoError(t, err)
 	res, err := r.Run(t.Context())
-	require.ErrorIs(t, err, views.ErrRebuilding)
+	require.ErrorIs(t, err, rebuild.ErrBusy)
 	require.False(t, res.Flipped)
 	require.EqualValues(t, 61, res.Next, "it had all")
-	require.Equal(t, views.Generations{Live: before, Next: res.Generation}, l.generations(t, views.Status))
+	require.Equal(t, cache.Generations{Live: before, Next: res.Generation}, l.generations(t, views.Status))
 	require.Equal(t, "another", l.rdb.HGet(t.Context(), state, "builder").Val(), "the claim is not freed either")
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain/notification"
 )
@@ -60,7 +61,7 @@ return 1
 `)
 
 func (v *Views) counterKey(generation string, day time.Time, shard uint32) string {
-	return v.cfg.Prefix + Counters + ":" + generation + ":" + day.Format(time.DateOnly) + ":" + strconv.FormatUint(uint64(shard), 10)
+	return v.tracker.KeyPrefix(Counters, generation) + day.Format(time.DateOnly) + ":" + strconv.FormatUint(uint64(shard), 10)
 }
 
 func (v *Views) writeCounters(b *batch, generation string, newest []app.NotificationStatus) {
@@ -90,33 +91,25 @@ func shardOf(id notification.ID) uint32 {
 	return h.Sum32() % counterShards
 }
 
-// DeliveryCounters implements app.Views. If the generation it asked was removed
-// meanwhile, because the process stood still, it asks the one that answers now:
-// what has been deleted is no zero.
+// DeliveryCounters implements app.Views.
 func (v *Views) DeliveryCounters(ctx context.Context, day time.Time) (app.DeliveryCounters, error) {
-	for range maxTries {
-		live, err := v.generations.live(ctx, Counters)
-		if err != nil {
-			return nil, fmt.Errorf("counters of a day: %w", err)
-		}
-		sums, kept, err := v.sums(ctx, live, day.UTC())
-		if err != nil {
-			return nil, fmt.Errorf("counters of a day: %w", err)
-		}
-		if live == kept.Live || live == kept.Last {
-			return countersOf(sums), nil
-		}
-		v.generations.forget()
+	var sums []int64
+	err := v.tracker.Read(ctx, Counters, func(ctx context.Context, g cache.Generations) (err error) {
+		sums, err = v.sums(ctx, g.Live, day.UTC())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("counters of a day: %w", err)
 	}
-	return nil, fmt.Errorf("counters of a day: %w", errUnsettled)
+	return countersOf(sums), nil
 }
 
 // channels, in the order of the sums.
 var channels = []notification.Channel{notification.Email, notification.SMS, notification.Push}
 
 // sums adds up the shards of a day in one generation: what is counted, for each
-// channel. It looks at the generations once it has read.
-func (v *Views) sums(ctx context.Context, generation string, day time.Time) ([]int64, Generations, error) {
+// channel.
+func (v *Views) sums(ctx context.Context, generation string, day time.Time) ([]int64, error) {
 	var fields []string
 	for _, c := range channels {
 		for _, what := range counted {
@@ -124,16 +117,14 @@ func (v *Views) sums(ctx context.Context, generation string, day time.Time) ([]i
 		}
 	}
 	shards := make([]*redis.SliceCmd, counterShards)
-	var kept *redis.MapStringStringCmd
 	_, err := v.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for shard := range shards {
 			shards[shard] = p.HMGet(ctx, v.counterKey(generation, day, uint32(shard)), fields...) //nolint:gosec // below counterShards
 		}
-		kept = p.HGetAll(ctx, v.generations.key(Counters))
 		return nil
 	})
 	if err != nil {
-		return nil, Generations{}, err
+		return nil, err
 	}
 	sums := make([]int64, len(fields))
 	for _, shard := range shards {
@@ -143,7 +134,7 @@ func (v *Views) sums(ctx context.Context, generation string, day time.Time) ([]i
 			sums[i] += n
 		}
 	}
-	return sums, parseGenerations(kept.Val()), nil
+	return sums, nil
 }
 
 func countersOf(sums []int64) app.DeliveryCounters {

@@ -1,6 +1,7 @@
 package views_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -8,21 +9,64 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/cache"
+	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
+	"github.com/millrace-go/millrace/outbox"
 )
 
-func projection(t *testing.T, v *views.Views, name string) views.Projection {
-	t.Helper()
-	for _, p := range v.Projections() {
-		if p.Name() == name {
-			return p
-		}
+// projection is one view of a process, as something to rebuild step by step.
+type projection struct {
+	v    *views.Views
+	name string
+}
+
+func projections(v *views.Views) (all []projection) {
+	for _, name := range views.Names() {
+		all = append(all, projection{v, name})
 	}
-	t.Fatal("no projection " + name)
-	return views.Projection{}
+	return all
+}
+
+func projectionOf(t testing.TB, v *views.Views, name string) projection {
+	t.Helper()
+	require.Contains(t, views.Names(), name)
+	return projection{v, name}
+}
+
+func (p projection) Name() string { return p.name }
+
+func (p projection) Generations(ctx context.Context) (cache.Generations, error) {
+	return p.v.Tracker().Current(ctx, p.name)
+}
+
+func (p projection) Begin(ctx context.Context) (string, error) {
+	return p.v.Tracker().Begin(ctx, p.name)
+}
+
+func (p projection) Flip(ctx context.Context, next string) error {
+	return p.v.Tracker().Flip(ctx, p.name, next)
+}
+
+func (p projection) Drop(ctx context.Context, generation string) error {
+	return p.v.Tracker().Drop(ctx, p.name, generation)
+}
+
+func (p projection) Fold(ctx context.Context, generation string, events ...domain.Recorded) error {
+	_, err := p.v.Fold(ctx, p.name, generation, events...)
+	return err
+}
+
+// newBuilder builds p again from log.
+func newBuilder(p projection, log outbox.History, cfg rebuild.Config) (*rebuild.Builder, error) {
+	view, err := p.v.Rebuildable(p.name, "")
+	if err != nil {
+		return nil, err
+	}
+	return rebuild.NewBuilder(p.v.Tracker(), view, log, cfg)
 }
 
 // A rebuild reads the log while another process goes on applying events. Nothing
@@ -66,7 +110,7 @@ func TestProjection_IsRebuiltWhileEventsKeepComing(t *testing.T) {
 			seen[id] = s.Version
 		}
 	}
-	p := projection(t, builder, views.Status)
+	p := projectionOf(t, builder, views.Status)
 	for range 3 {
 		look()
 		before, err := p.Generations(t.Context())
@@ -83,7 +127,7 @@ func TestProjection_IsRebuiltWhileEventsKeepComing(t *testing.T) {
 		require.NoError(t, p.Flip(t.Context(), next))
 		after, err := p.Generations(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, views.Generations{Live: next, Last: before.Live}, after)
+		require.Equal(t, cache.Generations{Live: next, Last: before.Live}, after)
 		for range 200 {
 			look()
 		}
@@ -105,7 +149,7 @@ func TestProjection_EachViewIsRebuiltFromTheLogAlone(t *testing.T) {
 	w := newDesk(t, v)
 	w.live(t, rng, "ada", 20)
 	events := w.memory.Events()
-	for _, p := range v.Projections() {
+	for _, p := range projections(v) {
 		next, err := p.Begin(t.Context())
 		require.NoError(t, err)
 		for len(events) > 0 && t.Context().Err() == nil {
@@ -135,12 +179,12 @@ func TestProjection_DropDeletesAllButTheLiveGeneration(t *testing.T) {
 	id, events := history(t, 2, time.Now())
 	_, err := v.Apply(t.Context(), events...)
 	require.NoError(t, err)
-	p := projection(t, v, views.Status)
+	p := projectionOf(t, v, views.Status)
 	kept, err := p.Generations(t.Context())
 	require.NoError(t, err)
-	require.ErrorIs(t, p.Drop(t.Context(), kept.Live), views.ErrGeneration)
-	require.ErrorIs(t, p.Drop(t.Context(), ""), views.ErrGeneration)
-	require.ErrorIs(t, p.Flip(t.Context(), "unknown"), views.ErrGeneration)
+	require.ErrorIs(t, p.Drop(t.Context(), kept.Live), rebuild.ErrGeneration)
+	require.ErrorIs(t, p.Drop(t.Context(), ""), rebuild.ErrGeneration)
+	require.ErrorIs(t, p.Flip(t.Context(), "unknown"), rebuild.ErrGeneration)
 
 	next, err := p.Begin(t.Context())
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/codec"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/app"
@@ -49,17 +50,11 @@ func (l *logged) views(t testing.TB) *views.Views {
 	return v
 }
 
-func (l *logged) rebuilder(t testing.TB, name string, cfg views.RebuildConfig) *views.Rebuilder {
+func (l *logged) rebuilder(t testing.TB, name string, cfg rebuild.Config) *rebuild.Builder {
 	t.Helper()
-	for _, p := range l.views(t).Projections() {
-		if p.Name() == name {
-			r, err := views.NewRebuilder(p, l.history, cfg)
-			require.NoError(t, err)
-			return r
-		}
-	}
-	t.Fatal("no view " + name)
-	return nil
+	r, err := newBuilder(projectionOf(t, l.views(t), name), l.history, cfg)
+	require.NoError(t, err)
+	return r
 }
 
 // write appends events in a transaction that commit ends.

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/test/harness"
 )
@@ -34,16 +35,16 @@ func TestRebuild_BeginsAnewWhenRedisWasStartedAgain(t *testing.T) {
 	t.Parallel()
 	l, server := restartable(t)
 	l.fill(t, 300) // 600 events
-	part, err := l.rebuilder(t, views.Status, views.RebuildConfig{To: 400}).Run(t.Context())
+	part, err := l.rebuilder(t, views.Status, rebuild.Config{To: 400}).Run(t.Context())
 	require.NoError(t, err)
 	l.lose(t, part.Generation, l.newest(t)[0].id)
-	plan, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).Plan(t.Context())
+	plan, err := l.rebuilder(t, views.Status, rebuild.Config{}).Plan(t.Context())
 	require.NoError(t, err)
 	require.True(t, plan.Resumed)
 
 	require.NoError(t, server.Restart(t.Context()))
 	for _, name := range everyView {
-		res, err := l.rebuilder(t, name, views.RebuildConfig{}).Run(t.Context())
+		res, err := l.rebuilder(t, name, rebuild.Config{}).Run(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, []any{false, true, int64(600)}, []any{res.Resumed, res.Flipped, res.Events})
 	}
@@ -65,7 +66,7 @@ func TestRebuild_DoesNotFlipWhenRedisWasStartedAgainMeanwhile(t *testing.T) {
 	l.fill(t, 300)
 	before := l.generations(t, views.Status).Live
 	var once sync.Once
-	res, err := l.rebuilder(t, views.Status, views.RebuildConfig{Batch: 100, OnProgress: func(r views.RebuildResult) {
+	res, err := l.rebuilder(t, views.Status, rebuild.Config{Batch: 100, OnProgress: func(r rebuild.Result) {
 		once.Do(func() {
 			if err := server.Restart(context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
@@ -76,7 +77,7 @@ func TestRebuild_DoesNotFlipWhenRedisWasStartedAgainMeanwhile(t *testing.T) {
 	require.False(t, res.Flipped)
 	require.EqualValues(t, 601, res.Next, "it had got to the end")
 	require.Equal(t, before, l.generations(t, views.Status).Live)
-	res, err = l.rebuilder(t, views.Status, views.RebuildConfig{}).Run(t.Context())
+	res, err = l.rebuilder(t, views.Status, rebuild.Config{}).Run(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []any{false, true, int64(600)}, []any{res.Resumed, res.Flipped, res.Events})
 }

@@ -9,11 +9,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/cache"
+	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
-	"github.com/millrace-go/millrace/outbox"
 )
 
 var everyView = []string{views.Status, views.Recipients, views.Counters}
@@ -114,12 +115,12 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 	require.Eventually(t, func() bool { return db.len() > 100 }, 2*time.Minute, time.Millisecond)
 	for _, name := range everyView {
 		before := l.generations(t, name)
-		res, err := l.rebuilder(t, name, views.RebuildConfig{Batch: 50}).Run(t.Context())
+		res, err := l.rebuilder(t, name, rebuild.Config{Batch: 50}).Run(t.Context())
 		require.NoError(t, err)
 		require.True(t, res.Flipped)
 		require.Positive(t, res.Events)
 		require.Equal(t, before.Live, res.Removed)
-		require.Equal(t, views.Generations{Live: res.Generation}, l.generations(t, name))
+		require.Equal(t, cache.Generations{Live: res.Generation}, l.generations(t, name))
 		require.Zero(t, l.generation(t, name, res.Removed))
 	}
 	close(stop)
@@ -134,9 +135,9 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 	l.agrees(t)
 }
 
-func (l *logged) generations(t *testing.T, name string) views.Generations {
+func (l *logged) generations(t *testing.T, name string) cache.Generations {
 	t.Helper()
-	g, err := projection(t, l.views(t), name).Generations(t.Context())
+	g, err := projectionOf(t, l.views(t), name).Generations(t.Context())
 	require.NoError(t, err)
 	return g
 }
@@ -148,7 +149,7 @@ func TestRebuild_GoesOnWhereItWasStopped(t *testing.T) {
 	for _, name := range everyView {
 		before := l.generations(t, name).Live
 		ctx, kill := context.WithCancel(t.Context())
-		first, err := l.rebuilder(t, name, views.RebuildConfig{Batch: 100, OnProgress: func(r views.RebuildResult) {
+		first, err := l.rebuilder(t, name, rebuild.Config{Batch: 100, OnProgress: func(r rebuild.Result) {
 			if r.Next > 500 {
 				kill()
 			}
@@ -157,12 +158,12 @@ func TestRebuild_GoesOnWhereItWasStopped(t *testing.T) {
 		require.False(t, first.Flipped)
 		require.Equal(t, before, l.generations(t, name).Live, "the former still answers")
 
-		_, err = l.rebuilder(t, name, views.RebuildConfig{From: 7}).Run(t.Context())
-		require.ErrorIs(t, err, views.ErrResumes)
-		plan, err := l.rebuilder(t, name, views.RebuildConfig{}).Plan(t.Context())
+		_, err = l.rebuilder(t, name, rebuild.Config{From: 7}).Run(t.Context())
+		require.ErrorIs(t, err, rebuild.ErrResumes)
+		plan, err := l.rebuilder(t, name, rebuild.Config{}).Plan(t.Context())
 		require.NoError(t, err)
 		require.True(t, plan.Resumed)
-		rest, err := l.rebuilder(t, name, views.RebuildConfig{Batch: 100}).Run(t.Context())
+		rest, err := l.rebuilder(t, name, rebuild.Config{Batch: 100}).Run(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, first.Generation, rest.Generation)
 		require.True(t, rest.Resumed && rest.Flipped)
@@ -177,26 +178,26 @@ func TestRebuild_StopsAtAPositionAndAnswersOnlyWhenItHasAll(t *testing.T) {
 	l := newLogged(t)
 	l.fill(t, 300) // 600 events
 	before := l.generations(t, views.Status).Live
-	res, err := l.rebuilder(t, views.Status, views.RebuildConfig{To: 250}).Run(t.Context())
+	res, err := l.rebuilder(t, views.Status, rebuild.Config{To: 250}).Run(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []int64{1, 250, 251, 250}, []int64{res.From, res.To, res.Next, res.Events})
 	require.False(t, res.Flipped)
-	require.Equal(t, views.Generations{Live: before, Next: res.Generation}, l.generations(t, views.Status))
+	require.Equal(t, cache.Generations{Live: before, Next: res.Generation}, l.generations(t, views.Status))
 
-	plan, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).PlanAbort(t.Context())
+	plan, err := l.rebuilder(t, views.Status, rebuild.Config{}).PlanAbort(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, res.Generation, l.generations(t, views.Status).Next, "a plan changes nothing")
-	removed, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).Abort(t.Context())
+	removed, err := l.rebuilder(t, views.Status, rebuild.Config{}).Abort(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, plan, removed)
-	require.Equal(t, views.AbortResult{View: views.Status, Removed: res.Generation, Former: []string{}, Answers: before}, removed)
-	require.Equal(t, views.Generations{Live: before}, l.generations(t, views.Status))
+	require.Equal(t, rebuild.AbortResult{View: views.Status, Removed: res.Generation, Former: []string{}, Answers: before}, removed)
+	require.Equal(t, cache.Generations{Live: before}, l.generations(t, views.Status))
 	require.Zero(t, l.generation(t, views.Status, removed.Removed))
-	removed, err = l.rebuilder(t, views.Status, views.RebuildConfig{}).Abort(t.Context())
+	removed, err = l.rebuilder(t, views.Status, rebuild.Config{}).Abort(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, removed.Removed)
 
-	res, err = l.rebuilder(t, views.Status, views.RebuildConfig{From: 590, To: 600}).Run(t.Context())
+	res, err = l.rebuilder(t, views.Status, rebuild.Config{From: 590, To: 600}).Run(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []any{int64(11), true}, []any{res.Events, res.Flipped})
 }
@@ -209,7 +210,7 @@ func TestAbort_RemovesWhatIsLeftOfFormerGenerations(t *testing.T) {
 	l.fill(t, 30)
 	before := l.generations(t, views.Status).Live
 	ctx, kill := context.WithCancel(t.Context())
-	res, err := l.rebuilder(t, views.Status, views.RebuildConfig{OnProgress: func(r views.RebuildResult) {
+	res, err := l.rebuilder(t, views.Status, rebuild.Config{OnProgress: func(r rebuild.Result) {
 		if r.Flipped {
 			kill()
 		}
@@ -217,14 +218,14 @@ func TestAbort_RemovesWhatIsLeftOfFormerGenerations(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.True(t, res.Flipped)
 	require.Empty(t, res.Removed)
-	for _, act := range []func(context.Context) (views.AbortResult, error){
-		l.rebuilder(t, views.Status, views.RebuildConfig{}).PlanAbort, l.rebuilder(t, views.Status, views.RebuildConfig{}).Abort,
+	for _, act := range []func(context.Context) (rebuild.AbortResult, error){
+		l.rebuilder(t, views.Status, rebuild.Config{}).PlanAbort, l.rebuilder(t, views.Status, rebuild.Config{}).Abort,
 	} {
 		got, err := act(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, views.AbortResult{View: views.Status, Former: []string{before}, Answers: res.Generation}, got)
+		require.Equal(t, rebuild.AbortResult{View: views.Status, Former: []string{before}, Answers: res.Generation}, got)
 	}
-	require.Equal(t, views.Generations{Live: res.Generation}, l.generations(t, views.Status))
+	require.Equal(t, cache.Generations{Live: res.Generation}, l.generations(t, views.Status))
 }
 
 func TestRebuild_IsRefusedWhileAnotherIsUnderWay(t *testing.T) {
@@ -234,23 +235,23 @@ func TestRebuild_IsRefusedWhileAnotherIsUnderWay(t *testing.T) {
 	inside, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	first := make(chan error, 1)
-	slow := l.rebuilder(t, views.Status, views.RebuildConfig{Batch: 100, OnProgress: func(views.RebuildResult) {
+	slow := l.rebuilder(t, views.Status, rebuild.Config{Batch: 100, OnProgress: func(rebuild.Result) {
 		once.Do(func() { close(inside); <-goOn })
 	}})
 	go func() { _, err := slow.Run(t.Context()); first <- err }()
 	<-inside
-	_, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).Run(t.Context())
-	require.ErrorIs(t, err, views.ErrRebuilding)
-	_, err = l.rebuilder(t, views.Status, views.RebuildConfig{}).Abort(t.Context())
-	require.ErrorIs(t, err, views.ErrRebuilding)
+	_, err := l.rebuilder(t, views.Status, rebuild.Config{}).Run(t.Context())
+	require.ErrorIs(t, err, rebuild.ErrBusy)
+	_, err = l.rebuilder(t, views.Status, rebuild.Config{}).Abort(t.Context())
+	require.ErrorIs(t, err, rebuild.ErrBusy)
 
 	// Taken over by force, as after a long pause of the first: it must not flip.
 	require.NoError(t, l.rdb.HSet(t.Context(), "view:notification:generation", "builder", "another", "builder_until", "99999999999999").Err())
 	close(goOn)
-	require.ErrorIs(t, <-first, views.ErrRebuilding)
+	require.ErrorIs(t, <-first, rebuild.ErrBusy)
 	require.NotEmpty(t, l.generations(t, views.Status).Next)
 	require.NoError(t, l.rdb.HSet(t.Context(), "view:notification:generation", "builder_until", "1").Err())
-	res, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).Run(t.Context())
+	res, err := l.rebuilder(t, views.Status, rebuild.Config{}).Run(t.Context())
 	require.NoError(t, err, "the claim of a dead process ends")
 	require.True(t, res.Flipped)
 }
@@ -259,11 +260,11 @@ func TestRebuild_RefusesALogThatHasLostWhatTheViewShows(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
 	l.fill(t, 100)
-	_, err := l.rebuilder(t, views.Counters, views.RebuildConfig{Floor: 50}).Run(t.Context())
-	require.ErrorIs(t, err, views.ErrTrimmed)
+	_, err := l.rebuilder(t, views.Counters, rebuild.Config{Floor: 50}).Run(t.Context())
+	require.ErrorIs(t, err, rebuild.ErrTrimmed)
 	require.ErrorContains(t, err, "give 50 as first position")
 	require.Empty(t, l.generations(t, views.Counters).Next, "nothing was begun")
-	res, err := l.rebuilder(t, views.Recipients, views.RebuildConfig{Floor: 50, From: 50}).Run(t.Context())
+	res, err := l.rebuilder(t, views.Recipients, rebuild.Config{Floor: 50, From: 50}).Run(t.Context())
 	require.NoError(t, err)
 	require.True(t, res.Flipped)
 	_, err = l.views(t).RecipientNotifications(t.Context(), "user-90")
@@ -277,12 +278,12 @@ func TestRebuild_BeginsAnewWhenRedisIsFlushed(t *testing.T) {
 	l := newLogged(t)
 	l.fill(t, 300)
 	var once sync.Once
-	_, err := l.rebuilder(t, views.Status, views.RebuildConfig{Batch: 100, OnProgress: func(views.RebuildResult) {
+	_, err := l.rebuilder(t, views.Status, rebuild.Config{Batch: 100, OnProgress: func(rebuild.Result) {
 		once.Do(func() { l.rdb.FlushDB(context.WithoutCancel(t.Context())) })
 	}}).Run(t.Context())
 	require.Error(t, err)
 	for _, name := range everyView {
-		res, err := l.rebuilder(t, name, views.RebuildConfig{}).Run(t.Context())
+		res, err := l.rebuilder(t, name, rebuild.Config{}).Run(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, []any{false, int64(1), int64(600)}, []any{res.Resumed, res.From, res.Events})
 	}
@@ -300,24 +301,10 @@ func TestRebuild_CountsWhatIsNotOfTheView(t *testing.T) {
 		_, err := l.db.DB.ExecContext(t.Context(), sql)
 		require.NoError(t, err)
 	}
-	res, err := l.rebuilder(t, views.Status, views.RebuildConfig{}).Run(t.Context())
+	res, err := l.rebuilder(t, views.Status, rebuild.Config{}).Run(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []int64{6, 1, 1, 8}, []int64{res.Events, res.Ignored, res.Undecodable, res.Example})
 }
-
-func TestNewRebuilder_RefusesEverythingThatIsWrong(t *testing.T) {
-	t.Parallel()
-	_, err := views.NewRebuilder(views.Projection{}, nil, views.RebuildConfig{From: -1, To: -2, Floor: -1, Batch: -1, Lease: 1})
-	for _, field := range []string{"From", "To", "Floor", "Batch", "Lease", "log: is nil"} {
-		require.ErrorContains(t, err, field)
-	}
-	var none outbox.History = (*silent)(nil)
-	_, err = views.NewRebuilder(views.Projection{}, none, views.RebuildConfig{From: 9, To: 3})
-	require.ErrorContains(t, err, "To must not be before From")
-}
-
-// silent is a log that is never asked.
-type silent struct{ outbox.History }
 
 // BenchmarkRebuild folds 200,000 events into each view.
 func BenchmarkRebuild(b *testing.B) {
@@ -327,7 +314,7 @@ func BenchmarkRebuild(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var events, seconds float64
 			for b.Loop() {
-				res, err := l.rebuilder(b, name, views.RebuildConfig{}).Run(b.Context())
+				res, err := l.rebuilder(b, name, rebuild.Config{}).Run(b.Context())
 				require.NoError(b, err)
 				events, seconds = events+float64(res.Events), seconds+res.Seconds
 			}

@@ -74,7 +74,7 @@ return 1
 // for it.
 func (v *Views) recipientKeys(generation, recipient string) []string {
 	sum := sha256.Sum256([]byte(recipient))
-	key := v.cfg.Prefix + Recipients + ":" + generation + ":{" + hex.EncodeToString(sum[:16]) + "}"
+	key := v.tracker.KeyPrefix(Recipients, generation) + "{" + hex.EncodeToString(sum[:16]) + "}"
 	return []string{key, key + ":order", key + ":lease"}
 }
 
@@ -107,11 +107,11 @@ func listed(s app.NotificationStatus) []any {
 
 // RecipientNotifications implements app.Views.
 func (v *Views) RecipientNotifications(ctx context.Context, recipient string) ([]app.NotificationStatus, error) {
-	live, err := v.generations.live(ctx, Recipients)
+	kept, err := v.tracker.Of(ctx, Recipients)
 	if err != nil {
 		return nil, fmt.Errorf("view of a recipient: %w", err)
 	}
-	keys := v.recipientKeys(live, recipient)
+	keys := v.recipientKeys(kept.Live, recipient)
 	fields, err := v.rdb.HGetAll(ctx, keys[0]).Result()
 	if err != nil {
 		return nil, fmt.Errorf("view of a recipient: %w", err)
@@ -138,10 +138,10 @@ func (v *Views) RecipientNotifications(ctx context.Context, recipient string) ([
 
 // FillRecipientNotifications implements app.Views.
 func (v *Views) FillRecipientNotifications(ctx context.Context, recipient, ticket string, list []app.NotificationStatus) error {
-	kept, err := v.generations.of(ctx, Recipients)
+	kept, err := v.tracker.Of(ctx, Recipients)
 	if err == nil {
 		keys := v.recipientKeys(kept.Live, recipient)[2:]
-		for _, generation := range kept.filled() {
+		for _, generation := range kept.Filled() {
 			keys = append(keys, v.recipientKeys(generation, recipient)[:2]...)
 		}
 		args := []any{ticket, v.cfg.TTL.Milliseconds(), app.RecipientWindow, mark(list)}

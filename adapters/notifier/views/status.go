@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
@@ -68,16 +69,16 @@ return 1
 // Key is where Redis has the status of a notification, in the generation that
 // answers: for those who look by hand.
 func (v *Views) Key(ctx context.Context, id notification.ID) (string, error) {
-	live, err := v.generations.live(ctx, Status)
+	kept, err := v.tracker.Of(ctx, Status)
 	if err != nil {
 		return "", err
 	}
-	return v.statusKeys(live, id)[0], nil
+	return v.statusKeys(kept.Live, id)[0], nil
 }
 
 // statusKeys are the keys of an entry and of its lease, which hash to one slot.
 func (v *Views) statusKeys(generation string, id notification.ID) []string {
-	key := v.cfg.Prefix + Status + ":" + generation + ":{" + string(id) + "}"
+	key := v.tracker.KeyPrefix(Status, generation) + "{" + string(id) + "}"
 	return []string{key, key + ":lease"}
 }
 
@@ -108,11 +109,11 @@ func (v *Views) putEntries(b *batch, generation string, entries []entry, counts 
 // NotificationStatus implements app.Views. An entry that cannot be read counts
 // as a miss, and anything newer than version zero replaces it.
 func (v *Views) NotificationStatus(ctx context.Context, id notification.ID) (app.NotificationStatus, error) {
-	live, err := v.generations.live(ctx, Status)
+	kept, err := v.tracker.Of(ctx, Status)
 	if err != nil {
 		return app.NotificationStatus{}, fmt.Errorf("view of notification %s: %w", id, err)
 	}
-	keys := v.statusKeys(live, id)
+	keys := v.statusKeys(kept.Live, id)
 	raw, err := v.rdb.Get(ctx, keys[0]).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return app.NotificationStatus{}, fmt.Errorf("view of notification %s: %w", id, err)
@@ -129,11 +130,11 @@ func (v *Views) NotificationStatus(ctx context.Context, id notification.ID) (app
 
 // FillNotificationStatus implements app.Views.
 func (v *Views) FillNotificationStatus(ctx context.Context, ticket string, s app.NotificationStatus) error {
-	kept, err := v.generations.of(ctx, Status)
+	kept, err := v.tracker.Of(ctx, Status)
 	if err == nil {
 		e := entry{version: s.Version, state: stateOK, expiry: v.cfg.Now().Add(v.ttl(s.ID)), status: s}
 		keys := v.statusKeys(kept.Live, s.ID)[1:]
-		for _, generation := range kept.filled() {
+		for _, generation := range kept.Filled() {
 			keys = append(keys, v.statusKeys(generation, s.ID)[0])
 		}
 		err = v.one(ctx, fillStatus, keys, ticket, e.String(), v.milliseconds(e.expiry))
@@ -147,15 +148,14 @@ func (v *Views) FillNotificationStatus(ctx context.Context, ticket string, s app
 // Bury replaces the entry of a notification that is gone by a tombstone. version
 // is that of the act that removed it; events before it cannot bring it back.
 func (v *Views) Bury(ctx context.Context, id notification.ID, version int64) error {
-	kept, err := v.generations.all(ctx)
-	if err == nil {
+	e := entry{version: version, state: stateNone, expiry: v.cfg.Now().Add(v.cfg.TombstoneTTL), status: app.NotificationStatus{ID: id}}
+	err := v.tracker.Write(ctx, func(ctx context.Context, all map[string]cache.Generations) error {
 		var b batch
-		e := entry{version: version, state: stateNone, expiry: v.cfg.Now().Add(v.cfg.TombstoneTTL), status: app.NotificationStatus{ID: id}}
-		for _, generation := range kept[Status].written() {
+		for _, generation := range all[Status].Written() {
 			v.putEntries(&b, generation, []entry{e}, false)
 		}
-		err = b.run(ctx, v.rdb)
-	}
+		return b.run(ctx, v.rdb)
+	})
 	if err != nil {
 		return fmt.Errorf("bury view of notification %s: %w", id, err)
 	}

@@ -10,17 +10,20 @@
 // them, and follow the same rule.
 //
 // The key of everything has a generation, so that a view can be built anew beside
-// the one that answers: see [Projection].
+// the one that answers: see package rebuild and [Views.Rebuildable].
+//
+// Reference code: no compatibility promise.
 package views
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace-go/millrace/adapters/cache"
+	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 )
@@ -48,10 +51,10 @@ type Config struct {
 
 // Views is the projections. It is safe for concurrent use.
 type Views struct {
-	rdb         redis.Cmdable
-	cfg         Config
-	generations *generations
-	perCall     int // entries that one call of a script writes
+	rdb     redis.Cmdable
+	cfg     Config
+	tracker *rebuild.Tracker
+	perCall int // entries that one call of a script writes
 }
 
 var _ app.Views = (*Views)(nil)
@@ -86,7 +89,11 @@ func New(rdb redis.Cmdable, cfg Config) (*Views, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	v := &Views{rdb: rdb, cfg: cfg, generations: newGenerations(rdb, cfg), perCall: 50}
+	tracker, err := rebuild.NewTracker(rdb, cfg.Prefix, Names()...)
+	if err != nil {
+		return nil, fmt.Errorf("views: %w", err)
+	}
+	v := &Views{rdb: rdb, cfg: cfg, tracker: tracker, perCall: 50}
 	if _, ok := rdb.(*redis.ClusterClient); ok {
 		v.perCall = 1
 	}
@@ -109,47 +116,24 @@ func (v *Views) Apply(ctx context.Context, events ...domain.Recorded) (Applied, 
 	if len(newest) == 0 {
 		return done, nil
 	}
-	for try := 0; ; try++ {
-		stored, current, err := v.applyTo(ctx, newest)
-		if err != nil {
-			return done, fmt.Errorf("apply events to views: %w", err)
+	var stored int
+	err := v.tracker.Write(ctx, func(ctx context.Context, all map[string]cache.Generations) error {
+		var b batch
+		for _, name := range Names() {
+			for _, generation := range all[name].Written() {
+				v.write(&b, name, generation, newest, generation == all[name].Live)
+			}
 		}
-		if current {
-			done.Stored += stored
-			done.Older += len(newest) - stored
-			return done, nil
-		}
-		if try == maxTries {
-			return done, fmt.Errorf("apply events to views: %w", errUnsettled)
-		}
-		v.generations.forget()
-	}
-}
-
-// maxTries bounds how often a batch is written again because somebody else has
-// begun or ended a generation meanwhile.
-const maxTries = 3
-
-var errUnsettled = errors.New("the generations of the views change all the time")
-
-// applyTo writes to all generations that are kept, and reports whether those were
-// still all when it had written.
-func (v *Views) applyTo(ctx context.Context, newest []app.NotificationStatus) (stored int, current bool, err error) {
-	kept, err := v.generations.all(ctx)
+		err := b.run(ctx, v.rdb)
+		stored = b.stored
+		return err
+	})
 	if err != nil {
-		return 0, false, err
+		return done, fmt.Errorf("apply events to views: %w", err)
 	}
-	var b batch
-	for _, name := range names {
-		for _, generation := range kept[name].written() {
-			v.write(&b, name, generation, newest, generation == kept[name].Live)
-		}
-	}
-	v.generations.check(&b)
-	if err := b.run(ctx, v.rdb); err != nil {
-		return 0, false, err
-	}
-	return b.stored, v.generations.confirm(&b, kept), nil
+	done.Stored += stored
+	done.Older += len(newest) - stored
+	return done, nil
 }
 
 // write adds to b what newest does to one generation of one view. counts says

@@ -31,7 +31,7 @@ type dltFlags struct {
 var dltUse = config.Use{Required: []config.Name{config.Kafka}, Optional: []config.Name{config.Postgres}}
 
 func (d *dltFlags) addTopic(f *pflag.FlagSet) {
-	f.StringVar(&d.topic, "topic", "notification.v1", "source topic, without .dlt")
+	f.StringVar(&d.topic, "topic", "", "source topic, without .dlt; required")
 	f.StringVar(&d.dltTopic, "dlt-topic", "", "dead-letter topic, such as orders-dlt or orders.DLT of Spring Kafka (default the source with .dlt)")
 	f.BoolVar(&d.asJSON, "json", false, "print JSON")
 }
@@ -57,12 +57,20 @@ func (d *dltFlags) letters() string {
 	return consumer.DeadLetterTopic(d.topic)
 }
 
+// needTopic refuses to guess whose dead letters are meant.
+func (d *dltFlags) needTopic() error {
+	if d.topic == "" {
+		return errors.New("--topic: must be given: the source topic, without .dlt")
+	}
+	return nil
+}
+
 // config is what all work on the letters starts from; its error joins all that is
 // wrong with the flags.
 func (d *dltFlags) config(now time.Time) (consumer.ReplayConfig, error) {
 	cfg := consumer.ReplayConfig{Topic: d.letters(), Source: d.topic}
 	f := consumer.Filter{Partitions: d.partitions, FromOffset: d.from, ToOffset: d.to, Group: d.group}
-	var errs []error
+	errs := []error{d.needTopic()}
 	if d.from < 0 || d.to < 0 || d.to > 0 && d.to <= d.from {
 		errs = append(errs, errors.New("--from-offset, --to-offset: must not be negative, and the second must be the higher one"))
 	}

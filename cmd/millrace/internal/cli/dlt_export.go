@@ -25,7 +25,7 @@ func (a *app) dltExport() *cobra.Command {
 headers, its key and its value in base64, to standard output or to a file that
 does not exist yet. Nothing is changed by it.`,
 		example: `  millrace dlt export --topic notification.v1 > letters.jsonl
-  millrace dlt export --group views --done --out letters.jsonl`,
+  millrace dlt export --topic notification.v1 --group views --done --out letters.jsonl`,
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {
 			d.addTopic(f)

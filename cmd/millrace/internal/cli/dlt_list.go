@@ -27,7 +27,7 @@ func (a *app) dltList() *cobra.Command {
 replayed, skipped, discarded or parked. With a Postgres address STATE says which;
 without one it says settled.`,
 		example: `  millrace dlt list --topic notification.v1 --kafka localhost:9092
-  millrace dlt list --group views --since 2h --error 'timeout|refused' --json
+  millrace dlt list --topic notification.v1 --group views --since 2h --error 'timeout|refused' --json
   millrace dlt list --topic orders --dlt-topic orders-dlt`,
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {

@@ -24,7 +24,7 @@ with --by-key only the later letters of its key stay behind. Letters that were
 replayed --max-replays times go to <topic>.parking, if there is such a topic.`,
 		example: `  millrace dlt replay --topic notification.v1
   millrace dlt replay --topic notification.v1 --group views --note "index rebuilt" --yes
-  millrace dlt replay --key 4711 --rate -1 --by-key --yes`,
+  millrace dlt replay --topic notification.v1 --key 4711 --rate -1 --by-key --yes`,
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {
 			w.add(f)
@@ -50,7 +50,7 @@ parking topic must exist, unless --create-topic makes it. Parked letters can be
 listed and replayed from there with --dlt-topic <topic>.parking. Without --yes it
 only says what it would do.`,
 		example: `  millrace dlt park --topic notification.v1 --disposition decode
-  millrace dlt park --key 4711 --note "asked the sender" --create-topic --yes`,
+  millrace dlt park --topic notification.v1 --key 4711 --note "asked the sender" --create-topic --yes`,
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {
 			w.add(f)
@@ -71,7 +71,7 @@ func (a *app) dltSkip() *cobra.Command {
 anything: they are not offered again, and stay in dlt list --done until the topic
 drops them. Without --yes it only says what it would do.`,
 		example: `  millrace dlt skip --topic notification.v1 --partition 0 --from-offset 12 --to-offset 13
-  millrace dlt skip --key 4711 --note "corrected by hand, ticket 81" --yes`,
+  millrace dlt skip --topic notification.v1 --key 4711 --note "corrected by hand, ticket 81" --yes`,
 		settings: dltUse,
 		flags:    w.add,
 		run: func(ctx context.Context, c *call, _ []string) error {
@@ -88,7 +88,7 @@ func (a *app) dltDiscard() *cobra.Command {
 offered again, and stay in dlt list --done until the topic drops them. It needs a
 filter. Without --yes it only says what it would do.`,
 		example: `  millrace dlt discard --topic notification.v1 --disposition decode
-  millrace dlt discard --key load-test --note "test data" --yes`,
+  millrace dlt discard --topic notification.v1 --key load-test --note "test data" --yes`,
 		settings: dltUse,
 		flags:    w.add,
 		run: func(ctx context.Context, c *call, _ []string) error {

@@ -38,7 +38,7 @@ func (a *app) dltStats() *cobra.Command {
 		long: `Counts the dead letters that the filters choose: all by their state, and the open
 ones by partition, consumer group, disposition and type of error.`,
 		example: `  millrace dlt stats --topic notification.v1
-  millrace dlt stats --since 24h --json`,
+  millrace dlt stats --topic notification.v1 --since 24h --json`,
 		settings: dltUse,
 		flags:    func(f *pflag.FlagSet) { d.addTopic(f); d.addFilter(f) },
 		run: func(ctx context.Context, c *call, _ []string) (err error) {

@@ -28,6 +28,9 @@ func checkFlags(p Process, args []string) error {
 	if err != nil {
 		return usageError{fmt.Errorf("%w: see millrace --help", err)}
 	}
+	if cmd.DisableFlagParsing {
+		return nil
+	}
 	cmd.InitDefaultHelpFlag()
 	_ = cmd.InheritedFlags() // merges the parents' flags into cmd.Flags()
 	errs := unknownFlags(cmd, rest)

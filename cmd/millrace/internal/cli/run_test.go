@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 var commands = []string{
 	"", "relay", "migrate", "migrate up", "migrate status", "lag", "doctor", "version",
 	"parked", "parked list", "parked show", "parked redrive", "parked skip", "parked discard",
-	"partitions", "partitions make", "partitions drop", "partitions index", "replay", "rebuild", "import-watermill",
+	"partitions", "partitions make", "partitions drop", "partitions index", "replay", "import-watermill",
 	"demo", "dlt", "dlt list", "dlt show", "dlt stats", "dlt export", "dlt replay", "dlt skip", "dlt discard", "dlt park", "dlt audit",
 	"jobs", "jobs list", "jobs history", "jobs locks", "jobs run", "jobs unlock",
 	"cache", "cache inspect", "cache invalidate",
@@ -83,9 +83,9 @@ func TestRun_ExitsWithTwoForWrongUsage(t *testing.T) {
 				"unknown flag --nix: see millrace replay --help", "postgres: is missing",
 			},
 		},
-		"bad disposition": {args: []string{"dlt", "list", "--kafka=h:1", "--disposition=lost"}, says: []string{`--disposition: is "lost": give decode`}},
+		"bad disposition": {args: []string{"dlt", "list", "--topic=t", "--kafka=h:1", "--disposition=lost"}, says: []string{`--disposition: is "lost": give decode`}},
 		"bad duration":    {args: []string{"demo", "--for", "soon"}, says: []string{`--for: is "soon": give a duration such as 3s`}},
-		"bad list":        {args: []string{"dlt", "list", "--kafka=h:1", "--partition=a"}, says: []string{`--partition: is "a": give whole numbers`}},
+		"bad list":        {args: []string{"dlt", "list", "--topic=t", "--kafka=h:1", "--partition=a"}, says: []string{`--partition: is "a": give whole numbers`}},
 		"flag of a char":  {args: []string{"lag", "--postgres=postgres://h/d", "-x"}, says: []string{"unknown flag -x: see millrace lag --help"}},
 		"flag alone":      {args: []string{"cache", "invalidate", "--redis=h:1", "--query"}, says: []string{"--query: needs a value: see millrace cache invalidate --help"}},
 		"out of bounds":   {args: []string{"relay", "--lease=2h"}, says: []string{"lease (flag --lease): is 2h: give 200ms to 1h"}},
@@ -107,9 +107,11 @@ func TestRun_ExitsWithTwoForWrongUsage(t *testing.T) {
 		"bad file": {
 			args: []string{"lag", "--config", "/no/such/file.yaml"}, says: []string{"/no/such/file.yaml", "postgres: is missing"},
 		},
-		"discard of everything": {args: []string{"parked", "discard", "--postgres=postgres://h/d"}, says: []string{"--topic or --key"}},
-		"skip of nothing":       {args: []string{"parked", "skip", "--postgres=postgres://h/d"}, says: []string{"--position"}},
-		"bad limits of replay":  {args: []string{"dlt", "replay", "--kafka=h:1", "--rate=0"}, says: []string{"--rate: must be positive"}},
+		"discard of everything":    {args: []string{"parked", "discard", "--postgres=postgres://h/d"}, says: []string{"--topic or --key"}},
+		"skip of nothing":          {args: []string{"parked", "skip", "--postgres=postgres://h/d"}, says: []string{"--position"}},
+		"dead letters of no topic": {args: []string{"dlt", "stats", "--kafka=h:1"}, says: []string{"--topic: must be given"}},
+		"a command that has moved": {args: []string{"rebuild", "counters", "--yes"}, says: []string{"notifier rebuild VIEW", "adapters/cache/rebuild"}},
+		"bad limits of replay":     {args: []string{"dlt", "replay", "--topic=t", "--kafka=h:1", "--rate=0"}, says: []string{"--rate: must be positive"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +139,7 @@ func TestRun_OneShotCommandsNameAServerThatDoesNotAnswer(t *testing.T) {
 	const pg, kafka = "postgres://u:hush@127.0.0.1:1/d?sslmode=disable", "127.0.0.1:1"
 	for name, args := range map[string][]string{
 		"postgres at": {"lag", "--postgres", pg},
-		"kafka at":    {"dlt", "list", "--kafka", kafka},
+		"kafka at":    {"dlt", "list", "--topic=t", "--kafka", kafka},
 	} {
 		got := run(t, nil, args...)
 		require.Equal(t, 1, got.code)

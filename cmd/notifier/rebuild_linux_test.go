@@ -1,4 +1,4 @@
-package cli_test
+package main
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/cmd/millrace/internal/cli"
 	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
@@ -55,8 +54,8 @@ func TestRebuild_ShowsABarOnATerminal(t *testing.T) {
 	requests(t, db, 5000)
 	tty, screen := terminal(t)
 	var out buffer
-	code := cli.Run(context.Background(), []string{"rebuild", "counters", "--batch", "50", "--yes"}, cli.Process{
-		In: strings.NewReader(""), Out: &out, Err: tty, Getenv: func(k string) string { return env[k] },
+	code := Run(context.Background(), []string{"rebuild", "counters", "--batch", "50", "--yes"}, Process{
+		Out: &out, Err: tty, Getenv: func(k string) string { return env[k] },
 	})
 	shown := screen()
 	require.Zero(t, code, shown)

@@ -1,4 +1,4 @@
-package cli_test
+package main
 
 import (
 	"encoding/json"
@@ -92,7 +92,7 @@ func TestRebuild_SaysThenDoesThenAnswers(t *testing.T) {
 		require.NoError(t, rdb.HSet(t.Context(), "view:notification:generation", "ended:former", "1").Err())
 	}
 	got = run(t, env, "rebuild", "notification", "--abort")
-	require.Contains(t, got.out, "would remove what is left of generation former, which answered before\n")
+	require.Contains(t, got.out, "would remove what is left of the former generation former\n")
 	require.Contains(t, got.stderr, "nothing was changed")
 }
 
@@ -138,13 +138,17 @@ func TestRebuild_RefusesWhatMakesNoSense(t *testing.T) {
 		require.Equal(t, 2, got.code, got.stderr)
 		require.Contains(t, got.stderr, problem)
 	}
-	got := run(t, env, "rebuild", "counters")
+	got := run(t, nil, "rebuild", "counters")
+	require.Equal(t, 2, got.code)
+	require.Contains(t, got.stderr, "postgres: must be given: --postgres or DATABASE_URL")
+	require.Contains(t, got.stderr, "redis: must be given: --redis or REDIS_URL")
+	got = run(t, env, "rebuild", "counters")
 	require.Equal(t, 1, got.code)
 	require.Contains(t, got.stderr, "does not answer")
 	env["DATABASE_URL"], env["REDIS_URL"] = harness.NewDatabase(t, migrations.Lines()...).DSN, redisURL(harness.Redis(t))
 	got = run(t, env, "rebuild", "counters", "--from", "7", "--to", "3")
 	require.Equal(t, 2, got.code)
-	require.Contains(t, got.stderr, "To must not be before From")
+	require.Contains(t, got.stderr, "To: must be at least From 7, is 3")
 }
 
 func TestRebuild_RefusesALogThatHasLostItsBeginning(t *testing.T) {
