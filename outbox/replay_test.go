@@ -210,7 +210,6 @@ func TestReplayer_KeepsItsRate(t *testing.T) {
 	_, err = r.Run(t.Context())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, time.Since(began), 190*time.Millisecond, "10 messages at 50 a second")
-	require.Less(t, time.Since(began), 20*time.Second)
 }
 
 func TestNewReplayer_TellsAllThatIsWrong(t *testing.T) {

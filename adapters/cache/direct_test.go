@@ -51,7 +51,7 @@ func TestDirect_IsBoundedAndSaysWhenItIsFull(t *testing.T) {
 	t.Parallel()
 	tb, read, let := held()
 	y := &tally{}
-	s := newStore(t, nowhere(t), cache.StoreConfig{Loads: 3, LoadWait: 30 * time.Millisecond, LoadTimeout: time.Minute, Hooks: y.hooks()})
+	s := newStore(t, nowhere(t), cache.StoreConfig{Loads: 3, LoadWait: time.Second, LoadTimeout: time.Minute, Hooks: y.hooks()})
 	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
 	t.Cleanup(let)
 	var readers sync.WaitGroup
@@ -121,15 +121,16 @@ func TestClose_WaitsForLoadsAndEndsMisses(t *testing.T) {
 func TestLoad_ThatTakesTooLongOrPanicsIsAnError(t *testing.T) {
 	t.Parallel()
 	tb := newTable()
-	s := newStore(t, client(t, harness.Redis(t)), cache.StoreConfig{LoadTimeout: 50 * time.Millisecond})
-	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
+	rdb := harness.Redis(t)
+	brief := newVersioned(t, newStore(t, client(t, rdb), cache.StoreConfig{LoadTimeout: 50 * time.Millisecond}), tb.load, cache.VersionedConfig[thing]{})
+	c := newVersioned(t, newStore(t, client(t, rdb), cache.StoreConfig{LoadTimeout: time.Minute}), tb.load, cache.VersionedConfig[thing]{})
 	tb.before = func(ctx context.Context, id string) {
 		if id == "panic" {
 			panic("in the middle")
 		}
 		<-ctx.Done()
 	}
-	_, err := c.Get(t.Context(), "slow")
+	_, err := brief.Get(t.Context(), "slow")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	_, err = c.Get(t.Context(), "panic")
 	require.ErrorContains(t, err, "in the middle")

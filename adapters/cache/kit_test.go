@@ -92,17 +92,24 @@ func (tb *table) load(ctx context.Context, id string) (cache.Entry[thing], error
 	return e, nil
 }
 
-// client returns one more client on the server and database of rdb, with a
-// cache's limits, but patient: the machine of the tests is busy.
+// client returns one more client on the server and database of rdb, which answers:
+// however busy the machine is, the client waits.
 func client(t testing.TB, like *redis.Client) *redis.Client {
 	t.Helper()
-	return clientOf(t, &redis.Options{Addr: like.Options().Addr, DB: like.Options().DB})
+	return clientWithin(t, &redis.Options{Addr: like.Options().Addr, DB: like.Options().DB}, time.Minute)
 }
 
+// clientOf returns a client on a server that may be away or slow, for a second.
 func clientOf(t testing.TB, opt *redis.Options) *redis.Client {
 	t.Helper()
+	return clientWithin(t, opt, time.Second)
+}
+
+// clientWithin returns a client with a cache's settings but for its limits.
+func clientWithin(t testing.TB, opt *redis.Options, within time.Duration) *redis.Client {
+	t.Helper()
 	cache.Harden(opt)
-	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = time.Second, time.Second, time.Second, time.Second
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = within, within, within, within
 	c := redis.NewClient(opt)
 	t.Cleanup(func() { _ = c.Close() })
 	return c

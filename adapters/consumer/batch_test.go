@@ -271,7 +271,7 @@ func TestHandleBatch_FailuresAloneBecomeTheSameDeadLettersAsWithoutBatches(t *te
 			return b.Context().Err()
 		}
 		return fmt.Errorf("%w: no order", consumer.ErrDecode)
-	}, consumer.WithTimeout(20*time.Millisecond))
+	}, consumer.WithTimeout(500*time.Millisecond))
 	start(t, r)
 	f.give("k1:panic", "k2:timeout", "k3:decode")
 	told := done.outcomes(t, 3)

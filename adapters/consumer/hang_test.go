@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -37,17 +38,19 @@ func TestRouter_GivesUpWhenAHandlerHangs(t *testing.T) {
 
 func TestRouter_WatchesNoHandlerThatHeedsItsTime(t *testing.T) {
 	t.Parallel()
-	done := make(deliveries, 1)
-	r := newRouter(t, consumer.Config{
-		DeadLetters: &broker{}, Hooks: done.hooks(), Retry: consumer.FixedBackOff(0, 30), Timeout: 5 * time.Millisecond, HangAfter: 100 * time.Millisecond,
+	synctest.Test(t, func(t *testing.T) {
+		done := make(deliveries, 1)
+		r := newRouter(t, consumer.Config{
+			DeadLetters: &broker{}, Hooks: done.hooks(), Retry: consumer.FixedBackOff(0, 30), Timeout: 5 * time.Second, HangAfter: 100 * time.Second,
+		})
+		f := newFeed()
+		r.Handle("views", topic, f, func(m *message.Message) error {
+			<-m.Context().Done()
+			return m.Context().Err()
+		})
+		stop := start(t, r)
+		f.give(newRecord(), "x")
+		require.Equal(t, consumer.OutcomeDeadLettered, done.next(t).Outcome, "31 attempts of 5 s are no hang of 105 s")
+		require.NoError(t, stop())
 	})
-	f := newFeed()
-	r.Handle("views", topic, f, func(m *message.Message) error {
-		<-m.Context().Done()
-		return m.Context().Err()
-	})
-	stop := start(t, r)
-	f.give(newRecord(), "x")
-	require.Equal(t, consumer.OutcomeDeadLettered, done.next(t).Outcome, "31 attempts of 5 ms are no hang of 105 ms")
-	require.NoError(t, stop())
 }

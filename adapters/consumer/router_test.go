@@ -115,7 +115,11 @@ func TestRouter_TurnsEachKindOfFailureIntoADeadLetter(t *testing.T) {
 			b, done := &broker{}, make(deliveries, 1)
 			r := newRouter(t, consumer.Config{DeadLetters: b, Hooks: done.hooks(), Retry: consumer.FixedBackOff(time.Millisecond, 1)})
 			f := newFeed()
-			r.Handle("views", topic, f, handle, consumer.WithTimeout(20*time.Millisecond))
+			timeout := time.Hour
+			if want == consumer.DispositionTimeout {
+				timeout = 20 * time.Millisecond
+			}
+			r.Handle("views", topic, f, handle, consumer.WithTimeout(timeout))
 			stop := start(t, r)
 			msg := f.give(newRecord(), "{not json")
 			d := done.next(t)

@@ -117,7 +117,7 @@ func testHandOver(t *testing.T, mode kafka.Rebalance) {
 	msg := next(t, subscribe(t, newSubscriber(t, group, cfg), topic))
 	took := time.Since(began)
 	t.Logf("%s hand-over took %s", t.Name(), took)
-	require.Less(t, took, 30*time.Second) // 2 s is the promise, logged above; the machine may be busy
+	require.Less(t, took, 55*time.Second, "not after the minute for which a rebalance would wait")
 
 	lost := stuck[placeOf(t, msg)]
 	require.NotNil(t, lost, "the new owner begins with the record that was stuck")

@@ -231,7 +231,7 @@ func TestEnableHistory_WritersGoOn(t *testing.T) {
 	require.NoError(t, writer.Wait())
 	t.Logf("%d writes meanwhile, the slowest %s", writes, slowest)
 	require.Positive(t, writes)
-	require.Less(t, slowest, 3*time.Second, "50 ms is the promise; the machine may be busy")
+	require.Less(t, slowest, 30*time.Second, "a write waits for no transaction that stays open; 50 ms is the promise on a quiet machine")
 }
 
 // TestStable_NothingAppearsBelowIt asks for the stable position beside writers

@@ -83,14 +83,22 @@ func TestRoster_AFleetGoesOnWithoutItsTable(t *testing.T) {
 	require.NoError(t, err)
 	told := make(chan error, 100)
 	f, err := outbox.NewFleet([]outbox.FleetOutbox{{Name: "a", Log: s.Store, Publisher: nowhere{}, Relay: outbox.RelayConfig{
-		Hooks: outbox.Hooks{Retrying: func(err error, _ time.Duration) { told <- err }},
+		LeaseTTL: 10 * time.Second, Hooks: outbox.Hooks{Retrying: func(err error, _ time.Duration) { told <- err }},
 	}}}, outbox.FleetConfig{})
 	require.NoError(t, err)
 	background(t, f.Run)
 	require.ErrorContains(t, <-told, "announce on the fleet's roster: pq: relation \"outbox_roster\" does not exist")
 	require.Eventually(t, func() bool { return f.Relay("a").Status().Leading }, 2*time.Minute, time.Millisecond)
-	epoch := f.Relay("a").Status().Epoch
-	require.Never(t, func() bool { return f.Relay("a").Status().Epoch != epoch }, 3*time.Second, 50*time.Millisecond, "it keeps its lease")
+	epoch, renewed := f.Relay("a").Status().Epoch, leaseEnd(t, s.db)
+	require.Eventually(t, func() bool { return leaseEnd(t, s.db).After(renewed.Add(time.Second)) }, 2*time.Minute, 10*time.Millisecond, "it renews its lease")
+	require.Equal(t, epoch, f.Relay("a").Status().Epoch, "and keeps it")
+}
+
+// leaseEnd is the end of the lease of the relay of the default name.
+func leaseEnd(t *testing.T, db *sql.DB) (until time.Time) {
+	t.Helper()
+	require.NoError(t, db.QueryRow(`SELECT lease_until FROM outbox_cursor WHERE relay = 'relay'`).Scan(&until))
+	return until
 }
 
 // nowhere is a publisher that has nothing to do.

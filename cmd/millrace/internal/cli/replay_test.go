@@ -90,14 +90,14 @@ func TestReplay_GoesOnAfterAnInterruptionWithoutLoss(t *testing.T) {
 	for _, e := range written(t, db, topic, 1000) {
 		ids = append(ids, e.ID.String())
 	}
-	const rate = 250
+	const rate = 50
 	args := []string{
 		"replay", "--postgres", db.DSN, "--kafka", strings.Join(brokers, ","), "--dev",
 		"--topic", topic, "--rate", strconv.Itoa(rate), "--yes",
 	}
 	began := time.Now()
 	c := start(t, nil, args...)
-	require.Eventually(t, func() bool { return len(harness.ReadTopic(t, brokers, topic)) >= 100 }, 2*time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(harness.ReadTopic(t, brokers, topic)) >= 20 }, 2*time.Minute, 20*time.Millisecond)
 	got := c.signal(t, syscall.SIGTERM)
 	took := time.Since(began)
 	require.Equal(t, 143, got.code)
