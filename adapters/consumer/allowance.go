@@ -27,7 +27,7 @@ func newAllowance(most time.Duration) *allowance {
 
 // take reports whether the delivery's partition may wait that long from now on,
 // and notes that it does.
-func (a *allowance) take(d *delivery, wait time.Duration, now time.Time) bool {
+func (a *allowance) take(d *state, wait time.Duration, now time.Time) bool {
 	if a == nil {
 		return true
 	}

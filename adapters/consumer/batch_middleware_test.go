@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -84,7 +86,7 @@ func TestHandleBatch_AMiddlewareMayKeepAMessage(t *testing.T) {
 	keep := func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			if msg.UUID == "k2:b" {
-				consumer.SkipDelivery(msg.Context())
+				delivery.Skip(msg.Context())
 				return nil, nil
 			}
 			return next(msg)
@@ -185,7 +187,7 @@ func TestRetry_StaysWithinItsTimePerMinuteAndPartition(t *testing.T) {
 		f.give(rec, "x")
 		d := done.next(t)
 		require.Equal(t, consumer.OutcomeDeadLettered, d.Outcome)
-		require.Equal(t, consumer.DispositionExhausted, d.Disposition)
+		require.Equal(t, deadletter.DispositionExhausted, d.Disposition)
 		return d.Attempts
 	}
 	require.Equal(t, []int{4, 3, 1}, []int{attempts(1), attempts(1), attempts(1)}, "five waits of ten milliseconds in all")

@@ -142,7 +142,7 @@ func runBatchWorld(t *testing.T, seed uint64) {
 		require.ElementsMatch(t, texts, batch.acked())
 	}
 	require.NoError(t, stop())
-	w.judge(given, dead.all())
+	w.judge(given, dead.All())
 }
 
 // judge compares what was applied, and what became a dead letter, with the fates.

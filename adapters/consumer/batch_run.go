@@ -69,7 +69,7 @@ func (b *batchHandler) pump(in <-chan *record.Batch) {
 // try is one message of a batch on its way.
 type try struct {
 	msg    *message.Message
-	d      *delivery
+	d      *state
 	before context.Context //nolint:containedctx // the message's, to be given back
 	key    string
 	keyed  bool

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -90,7 +91,7 @@ func TestHandleBatch_PoisonOfAFailedBatchCostsItselfOnly(t *testing.T) {
 	for id, d := range told {
 		if id == "k1:poison" {
 			require.Equal(t, consumer.OutcomeDeadLettered, d.Outcome)
-			require.Equal(t, consumer.DispositionExhausted, d.Disposition)
+			require.Equal(t, deadletter.DispositionExhausted, d.Disposition)
 			require.Equal(t, 4, d.Attempts)
 			continue
 		}
@@ -99,8 +100,8 @@ func TestHandleBatch_PoisonOfAFailedBatchCostsItselfOnly(t *testing.T) {
 		require.Equal(t, 2, got.of(id), "once with the batch, once alone")
 	}
 	require.Equal(t, 5, got.of("k1:poison"))
-	require.Len(t, dead.all(), 1)
-	require.Equal(t, "poison", string(dead.all()[0].Value))
+	require.Len(t, dead.All(), 1)
+	require.Equal(t, "poison", string(dead.All()[0].Value))
 	requireKeyOrder(t, got.all()[1:], "k1:a", "k1:poison", "k1:c")
 }
 
@@ -135,17 +136,17 @@ func TestHandleBatch_RepeatsOnlyWhatABatchErrorNames(t *testing.T) {
 	require.Len(t, batch.acked(), 6)
 	require.Equal(t, 4, told["k1:poison"].Attempts)
 	require.Equal(t, 4, got.of("k1:poison"), "the batch was the first attempt")
-	require.Equal(t, consumer.DispositionFatal, told["k3:fatal"].Disposition)
+	require.Equal(t, deadletter.DispositionFatal, told["k3:fatal"].Disposition)
 	require.Equal(t, 1, got.of("k3:fatal"), "what cannot succeed is not tried again")
 	require.Equal(t, 1, told["k3:fatal"].Attempts)
 	require.Equal(t, 2, got.of("k1:c"))
 	for _, id := range []string{"k1:a", "k2:b", "k2:d"} {
 		require.Equal(t, 1, got.of(id), "%s was done with the batch", id)
 	}
-	require.Len(t, dead.all(), 2)
-	for _, letter := range dead.all() {
+	require.Len(t, dead.All(), 2)
+	for _, letter := range dead.All() {
 		want := map[string]string{"poison": "4", "fatal": "1"}[string(letter.Value)]
-		require.Equal(t, want, letter.header("dlt-attempts"))
+		require.Equal(t, want, letter.Header("dlt-attempts"))
 	}
 	requireKeyOrder(t, got.all()[1:], "k1:poison", "k1:c")
 }
@@ -178,7 +179,7 @@ func TestHandleBatch_LeavesAMessageUnfinishedWithItsFollowers(t *testing.T) {
 	}
 	require.Equal(t, []string{"k1:b", "k1:c", "k1:d"}, batch.refused())
 	require.Zero(t, got.of("k1:c")-1, "a follower was handled")
-	require.Empty(t, dead.all(), "a lost partition is no failure")
+	require.Empty(t, dead.All(), "a lost partition is no failure")
 }
 
 func TestHandleBatch_DoesNotOvertakeAMessageThatIsLeft(t *testing.T) {
@@ -217,7 +218,7 @@ func TestHandleBatch_ALostClaimIsNeitherSuccessNorFailure(t *testing.T) {
 		require.Equal(t, consumer.OutcomeUnfinished, d.Outcome, id)
 	}
 	require.Len(t, batch.refused(), 2)
-	require.Empty(t, dead.all())
+	require.Empty(t, dead.All())
 }
 
 func TestHandleBatch_TimeoutAndPanicBreakTheBatchOnly(t *testing.T) {
@@ -245,7 +246,7 @@ func TestHandleBatch_TimeoutAndPanicBreakTheBatchOnly(t *testing.T) {
 				require.Equal(t, 1, d.Attempts, "the batch's failure is not the message's")
 			}
 			require.Len(t, batch.acked(), 3)
-			require.Empty(t, dead.all())
+			require.Empty(t, dead.All())
 		})
 	}
 }
@@ -275,13 +276,13 @@ func TestHandleBatch_FailuresAloneBecomeTheSameDeadLettersAsWithoutBatches(t *te
 	start(t, r)
 	f.give("k1:panic", "k2:timeout", "k3:decode")
 	told := done.outcomes(t, 3)
-	require.Equal(t, consumer.DispositionPanic, told["k1:panic"].Disposition)
-	require.Equal(t, consumer.DispositionTimeout, told["k2:timeout"].Disposition)
-	require.Equal(t, consumer.DispositionDecode, told["k3:decode"].Disposition)
+	require.Equal(t, deadletter.DispositionPanic, told["k1:panic"].Disposition)
+	require.Equal(t, deadletter.DispositionTimeout, told["k2:timeout"].Disposition)
+	require.Equal(t, deadletter.DispositionDecode, told["k3:decode"].Disposition)
 	_, ok := panics.Load("k1:panic")
 	require.True(t, ok)
-	require.Len(t, dead.all(), 3)
-	for _, letter := range dead.all() {
+	require.Len(t, dead.All(), 3)
+	for _, letter := range dead.All() {
 		require.Equal(t, int32(3), letter.Partition)
 		require.Equal(t, dlt, letter.Topic)
 	}
@@ -415,9 +416,9 @@ func TestTypedBatch_KeepsUndecodableMessagesAndTheirFollowersBack(t *testing.T) 
 	}))
 	f.give(`k1:{"ID":"1"}`, `k2:{broken`, `k2:{"ID":"3"}`, `k3:{"ID":"4"}`)
 	told := done.outcomes(t, 4)
-	require.Equal(t, consumer.DispositionDecode, told["k2:{broken"].Disposition)
+	require.Equal(t, deadletter.DispositionDecode, told["k2:{broken"].Disposition)
 	require.Equal(t, [][]order{{{ID: "1"}, {ID: "4"}}, {{ID: "3"}}}, got)
-	require.Len(t, dead.all(), 1)
+	require.Len(t, dead.All(), 1)
 }
 
 func TestTypedBatch_PassesFailuresOfValuesOn(t *testing.T) {
@@ -449,5 +450,5 @@ func TestHandle_DecodesInsideTheChain(t *testing.T) {
 	f.give(newRecord(), `{"ID":"o-1"}`)
 	require.Equal(t, consumer.OutcomeDone, done.next(t).Outcome)
 	f.give(newRecord(), `{broken`)
-	require.Equal(t, consumer.DispositionDecode, done.next(t).Disposition)
+	require.Equal(t, deadletter.DispositionDecode, done.next(t).Disposition)
 }

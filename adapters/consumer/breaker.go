@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
 // Breaker keeps a failing dependency from draining a topic into the dead letters.
@@ -87,7 +89,7 @@ func (b *Breaker) Status() []BreakerStatus {
 	return open
 }
 
-func (b *Breaker) circuitOf(d *delivery) *circuit {
+func (b *Breaker) circuitOf(d *state) *circuit {
 	k := circuitKey{d.Handler, d.Group, partition{d.Topic, d.Partition}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -177,5 +179,5 @@ func (b *Breaker) judge(ctx context.Context, err error) weight {
 // usedUp reports the error of a delivery that used up its retries.
 func usedUp(err error) bool {
 	f, ok := errors.AsType[*FailureError](err)
-	return ok && (f.Disposition == DispositionExhausted || f.Disposition == DispositionTimeout)
+	return ok && (f.Disposition == deadletter.DispositionExhausted || f.Disposition == deadletter.DispositionTimeout)
 }

@@ -163,7 +163,7 @@ func TestBreaker_HoldsRecordsWhileADependencyIsDownAndLosesNone(t *testing.T) {
 		require.InDelta(t, 60, after-before, 7)
 		require.Equal(t, 20, handled)
 		require.Len(t, probed, after-before)
-		require.Empty(t, g.broker.all(), "nothing is given up")
+		require.Empty(t, g.broker.All(), "nothing is given up")
 
 		g.fail("", nil)
 		pass(11 * time.Second)
@@ -185,7 +185,7 @@ func TestBreaker_OnePoisonRecordDoesNotOpenIt(t *testing.T) {
 			pass(time.Second)
 			g.give("fine", 10)
 		}
-		require.Len(t, g.broker.all(), 5)
+		require.Len(t, g.broker.All(), 5)
 		require.Zero(t, g.pauser.calls)
 	})
 }
@@ -200,7 +200,7 @@ func TestBreaker_FailuresThatNoRetryHealsDoNotOpenIt(t *testing.T) {
 			behindBreaker(t, consumer.BreakerConfig{InARow: 2, Window: 5}, func(t *testing.T, g *guarded) {
 				g.fail("", err)
 				g.give("bad", 50)
-				require.Len(t, g.broker.all(), 50)
+				require.Len(t, g.broker.All(), 50)
 				require.Zero(t, g.pauser.calls)
 			})
 		})
@@ -217,7 +217,7 @@ func TestBreaker_OpensWhenTooLargeAShareFails(t *testing.T) {
 			g.give("fine", 4)
 		}
 		require.False(t, g.pauser.is(3))
-		require.Len(t, g.broker.all(), 2)
+		require.Len(t, g.broker.All(), 2)
 		g.give("fine", 1)
 		g.give("poison", 1) // 2 of 10, still: the first has left the window
 		pass(time.Second)
@@ -225,11 +225,11 @@ func TestBreaker_OpensWhenTooLargeAShareFails(t *testing.T) {
 		g.give("poison", 1)
 		pass(time.Second)
 		require.True(t, g.pauser.is(3), "3 of 10")
-		require.Len(t, g.broker.all(), 3, "the one that opens it is held")
+		require.Len(t, g.broker.All(), 3, "the one that opens it is held")
 		g.fail("poison0", nil)
 		pass(12 * time.Second)
 		require.False(t, g.pauser.is(3))
-		require.Len(t, g.broker.all(), 3)
+		require.Len(t, g.broker.All(), 3)
 	})
 }
 
@@ -245,7 +245,7 @@ func TestBreaker_HeldRecordThatFailsByItselfDoesNotKeepItOpen(t *testing.T) {
 		require.False(t, g.pauser.is(3), "held ones take turns")
 		_, handled := g.counts()
 		require.Equal(t, 2, handled)
-		require.Len(t, g.broker.all(), 1)
+		require.Len(t, g.broker.All(), 1)
 	})
 }
 
@@ -256,9 +256,9 @@ func TestBreaker_LetsARecordGoThatWasHeldTooLong(t *testing.T) {
 		g.give("held", 1)
 		require.True(t, g.pauser.is(3))
 		pass(50 * time.Second)
-		require.Empty(t, g.broker.all())
+		require.Empty(t, g.broker.All())
 		pass(15 * time.Second)
-		require.Len(t, g.broker.all(), 1)
+		require.Len(t, g.broker.All(), 1)
 		require.False(t, g.pauser.is(3), "there is nothing left to try")
 		require.Empty(t, g.breaks.Status())
 		g.give("next", 1)
@@ -330,7 +330,7 @@ func TestBreaker_LeavesHeldRecordsWhenTheirPartitionIsLost(t *testing.T) {
 		pass(11 * time.Second)
 		_, handled := g.counts()
 		require.Equal(t, 1, handled)
-		require.Empty(t, g.broker.all())
+		require.Empty(t, g.broker.All())
 	})
 }
 
@@ -343,7 +343,7 @@ func TestBreaker_StopDoesNotWaitForHeldRecords(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, g.stop())
 		require.Less(t, time.Since(began), time.Second)
-		require.Empty(t, g.broker.all())
+		require.Empty(t, g.broker.All())
 		require.Len(t, g.ends, 3)
 		for _, d := range g.ends {
 			require.Equal(t, consumer.OutcomeUnfinished, d.Outcome)

@@ -6,18 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
-
-// DeadLetterTopic is the topic of the dead letters of topic.
-func DeadLetterTopic(topic string) string { return topic + record.DeadLetterSuffix }
 
 // DeadLetterConfig configures DeadLetter. Only Publisher is required.
 type DeadLetterConfig struct {
@@ -28,7 +27,7 @@ type DeadLetterConfig struct {
 	// is left out. It is never closed here.
 	Publisher message.Publisher
 	// Topic names the dead-letter topic of a source topic. Default
-	// DeadLetterTopic.
+	// deadletter.Topic.
 	Topic func(source string) string
 	// Group names the consumer group where the record does not tell it.
 	Group string
@@ -59,7 +58,7 @@ func (c *DeadLetterConfig) Validate() error {
 
 func (c *DeadLetterConfig) setDefaults() {
 	if c.Topic == nil {
-		c.Topic = DeadLetterTopic
+		c.Topic = deadletter.Topic
 	}
 	if c.Classify == nil {
 		c.Classify = Classify
@@ -93,17 +92,18 @@ func DeadLetter(cfg DeadLetterConfig) (message.HandlerMiddleware, error) {
 			if unfinished(ctx, err) {
 				return nil, ErrUnfinished
 			}
-			return nil, cfg.bury(ctx, msg, err)
+			return nil, cfg.deadLetter(ctx, msg, err)
 		}
 	}, nil
 }
 
-// bury publishes the dead letter, however long that takes.
-func (c *DeadLetterConfig) bury(ctx context.Context, msg *message.Message, err error) error {
+// deadLetter publishes the dead letter, however long that takes.
+func (c *DeadLetterConfig) deadLetter(ctx context.Context, msg *message.Message, err error) error {
 	d := deliveryFrom(ctx)
 	src := sourceRecord(ctx, msg)
 	f := c.failure(ctx, src, err)
-	d.Disposition, d.Err = f.disposition, f.err
+	d.Disposition, d.Err = f.Disposition, f.Err
+	f.Err = handlerError(f.Err)
 	blocked := false
 	defer func() {
 		if blocked {
@@ -124,71 +124,57 @@ func (c *DeadLetterConfig) bury(ctx context.Context, msg *message.Message, err e
 			blocked = true
 			d.blocked.Add(1)
 		}
-		if !sleep(ctx, wait) {
+		if !delivery.Sleep(ctx, wait) {
 			return ErrUnfinished
 		}
 	}
 }
 
-func (c *DeadLetterConfig) failure(ctx context.Context, src *record.Record, err error) failure {
-	f := failure{attempts: 1, err: err, group: src.Group, at: time.Now()}
-	if f.group == "" {
-		f.group = c.Group
-	}
+func (c *DeadLetterConfig) failure(ctx context.Context, src *record.Record, err error) deadletter.Failure {
+	f := deadletter.Failure{Attempts: 1, Err: err, Group: cmp.Or(src.Group, c.Group), At: time.Now()}
 	if c.Tracer != nil {
-		f.traceparent = c.Tracer.Traceparent(ctx)
+		f.Traceparent = c.Tracer.Traceparent(ctx)
 	}
 	if given, ok := errors.AsType[*FailureError](err); ok {
-		f.attempts, f.disposition, f.err = given.Attempts, given.Disposition, given.Err
-		return f
+		f.Attempts, f.Disposition, f.Err = given.Attempts, given.Disposition, given.Err
+	} else {
+		f.Disposition = dispositionOf(err, c.Classify(err))
 	}
-	f.disposition = dispositionOf(err, c.Classify(err))
+	if p, ok := errors.AsType[*PanicError](f.Err); ok {
+		f.Stack = fmt.Sprintf("%v\n%s", p, p.Stack)
+	}
 	return f
 }
 
-// reasonTooLarge is the outbox.UnpublishableError.Reason of publishers for a
-// message that is over the limit.
-const reasonTooLarge = "message too large"
-
 // publishSmaller publishes the whole dead letter; if it is refused for good,
-// without the stack; if it is too large all the same, without its value, of which
-// it then says where it lies.
-func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *record.Record, f failure) error {
-	headers := letterHeaders(src, f, func(name string) { c.Hooks.badHeader(src.Topic, name) })
-	refused := c.publish(ctx, msg, src, appendExceptions(headers, f.err, true), msg.Payload)
-	if errors.Is(refused, outbox.ErrUnpublishable) {
-		refused = c.publish(ctx, msg, src, appendExceptions(headers, f.err, false), msg.Payload)
+// without the stack; if it is still too large, without its value, and with a
+// header that says which record still has it.
+func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *record.Record, f deadletter.Failure) error {
+	headers, bad := f.Headers(src)
+	for _, name := range bad {
+		c.Hooks.badHeader(src.Topic, name)
 	}
-	if why, ok := errors.AsType[*outbox.UnpublishableError](refused); ok && why.Reason == reasonTooLarge {
-		headers = append(headers, text(HeaderValueOmitted, strconv.Itoa(len(msg.Payload))))
-		refused = c.publish(ctx, msg, src, appendExceptions(headers, f.err, false), nil)
+	refused := c.publish(ctx, msg, src, headers, msg.Payload)
+	if errors.Is(refused, outbox.ErrUnpublishable) {
+		f.NoStack = true
+		headers, _ = f.Headers(src)
+		refused = c.publish(ctx, msg, src, headers, msg.Payload)
+	}
+	if why, ok := errors.AsType[*outbox.UnpublishableError](refused); ok && why.Reason == records.ReasonTooLarge {
+		f.ValueOmitted, f.ValueSize = true, len(msg.Payload)
+		headers, _ = f.Headers(src)
+		refused = c.publish(ctx, msg, src, headers, nil)
 	}
 	return refused
-}
-
-// placeOf is where r lies, as "topic/partition/offset".
-func placeOf(r *record.Record) string {
-	return fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset)
 }
 
 func (c *DeadLetterConfig) publish(ctx context.Context, msg *message.Message, src *record.Record, headers []record.Header, value []byte) error {
 	topic := c.Topic(src.Topic)
 	rec := &record.Record{Topic: topic, Partition: src.Partition, Key: src.Key, Headers: headers}
-	if err := c.Publisher.Publish(topic, recordMessage(ctx, msg.UUID, rec, value)); err != nil {
+	if err := c.Publisher.Publish(topic, records.Message(ctx, msg.UUID, rec, value)); err != nil {
 		return fmt.Errorf("publish dead letter to %s: %w", topic, err)
 	}
 	return nil
-}
-
-// recordMessage is a message that publishers who know record.Record send as rec,
-// and others as near to it as metadata allows.
-func recordMessage(ctx context.Context, uuid string, rec *record.Record, payload []byte) *message.Message {
-	m := message.NewMessageWithContext(record.With(ctx, rec), uuid, payload)
-	for _, h := range rec.Headers {
-		m.Metadata.Set(h.Key, string(h.Value))
-	}
-	m.Metadata.Set(outbox.MetadataKey, string(rec.Key))
-	return m
 }
 
 // sourceRecord is the record that msg came from, or what metadata tell of it.
@@ -202,7 +188,7 @@ func sourceRecord(ctx context.Context, msg *message.Message) *record.Record {
 			r.Key = []byte(value)
 			continue
 		}
-		r.Headers = append(r.Headers, text(name, value))
+		r.Headers = append(r.Headers, records.Text(name, value))
 	}
 	slices.SortFunc(r.Headers, func(a, b record.Header) int { return strings.Compare(a.Key, b.Key) })
 	return r

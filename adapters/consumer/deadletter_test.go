@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -28,7 +29,7 @@ func bury(t *testing.T, b *broker, rec *record.Record, err error) sent {
 	msg := newMessage(t.Context(), rec, "\xff\x00payload")
 	_, got := dead(func(*message.Message) ([]*message.Message, error) { return nil, err })(msg)
 	require.NoError(t, got)
-	records := b.all()
+	records := b.All()
 	require.NotEmpty(t, records)
 	return records[len(records)-1]
 }
@@ -52,7 +53,7 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 	}
 	before := time.Now()
 	got := bury(t, &broker{}, newRecord(own...), &consumer.FailureError{
-		Attempts: 4, Disposition: consumer.DispositionExhausted, Err: fmt.Errorf("send: %w", &net.AddrError{Err: "no route", Addr: "x"}),
+		Attempts: 4, Disposition: deadletter.DispositionExhausted, Err: fmt.Errorf("send: %w", &net.AddrError{Err: "no route", Addr: "x"}),
 	})
 	require.Equal(t, dlt, got.Topic)
 	require.Equal(t, int32(3), got.Partition)
@@ -60,7 +61,7 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 	require.Equal(t, []byte("\xff\x00payload"), got.Value)
 	require.Equal(t, own, got.Headers[:len(own)])
 
-	failedAt, err := time.Parse(time.RFC3339, got.header("dlt-failed-at"))
+	failedAt, err := time.Parse(time.RFC3339, got.Header("dlt-failed-at"))
 	require.NoError(t, err)
 	require.WithinRange(t, failedAt, before.Add(-time.Second), time.Now())
 	require.Equal(t, []record.Header{
@@ -73,7 +74,7 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 		header("dlt-failed-record", topic+"/3/42"),
 		header("dlt-attempts", "4"),
 		header("dlt-disposition", "exhausted"),
-		header("dlt-failed-at", got.header("dlt-failed-at")),
+		header("dlt-failed-at", got.Header("dlt-failed-at")),
 		header("dlt-replay-count", "0"),
 		header("dlt-target-group", group),
 		header("kafka_dlt-exception-fqcn", "*fmt.wrapError"),
@@ -85,16 +86,16 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 
 func TestDeadLetter_GivesATraceToAMessageWithoutOne(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, newTrace, bury(t, &broker{}, newRecord(), errDown).header("traceparent"))
+	require.Equal(t, newTrace, bury(t, &broker{}, newRecord(), errDown).Header("traceparent"))
 }
 
 func TestDeadLetter_NamesGoTypesInFull(t *testing.T) {
 	t.Parallel()
 	got := bury(t, &broker{}, newRecord(), consumer.Fatal(&outbox.MessageError{Field: "key"}))
-	require.Equal(t, "*github.com/millrace-go/millrace/outbox.MessageError", got.header("kafka_dlt-exception-fqcn"))
-	require.Equal(t, "*errors.errorString", got.header("kafka_dlt-exception-cause-fqcn"))
-	require.Equal(t, "fatal", got.header("dlt-disposition"))
-	require.Equal(t, "1", got.header("dlt-attempts"))
+	require.Equal(t, "*github.com/millrace-go/millrace/outbox.MessageError", got.Header("kafka_dlt-exception-fqcn"))
+	require.Equal(t, "*errors.errorString", got.Header("kafka_dlt-exception-cause-fqcn"))
+	require.Equal(t, "fatal", got.Header("dlt-disposition"))
+	require.Equal(t, "1", got.Header("dlt-attempts"))
 }
 
 func TestDeadLetter_SecondFailureKeepsTheFirstOriginAndTheLastError(t *testing.T) {
@@ -109,13 +110,13 @@ func TestDeadLetter_SecondFailureKeepsTheFirstOriginAndTheLastError(t *testing.T
 	third := bury(t, b, rec, errors.New("third"))
 
 	require.Len(t, third.Headers, len(second.Headers))
-	require.Equal(t, "third", third.header("kafka_dlt-exception-message"))
-	require.Equal(t, "1", third.header("dlt-replay-count"))
-	require.Equal(t, "r-1", third.header("dlt-replay-id"))
-	require.Equal(t, topic+"/9/99", third.header("dlt-failed-record"))
-	require.Equal(t, uint64(42), binary.BigEndian.Uint64([]byte(third.header("kafka_dlt-original-offset"))))
+	require.Equal(t, "third", third.Header("kafka_dlt-exception-message"))
+	require.Equal(t, "1", third.Header("dlt-replay-count"))
+	require.Equal(t, "r-1", third.Header("dlt-replay-id"))
+	require.Equal(t, topic+"/9/99", third.Header("dlt-failed-record"))
+	require.Equal(t, uint64(42), binary.BigEndian.Uint64([]byte(third.Header("kafka_dlt-original-offset"))))
 	for _, h := range third.Headers {
-		require.Equal(t, 1, third.count(h.Key), h.Key)
+		require.Equal(t, 1, third.Count(h.Key), h.Key)
 	}
 }
 
@@ -134,9 +135,9 @@ func TestDeadLetter_IgnoresAndReportsBadHeaders(t *testing.T) {
 	require.Equal(t, []string{"kafka_dlt-original-partition", "kafka_dlt-original-offset", "dlt-replay-count"}, bad)
 
 	got := bury(t, b, newRecord(header("kafka_dlt-original-topic", "x"), header("kafka_dlt-original-offset", "nonsense")), errDown)
-	require.Equal(t, topic, got.header("kafka_dlt-original-topic"))
-	require.Equal(t, 1, got.count("kafka_dlt-original-topic"))
-	require.Equal(t, "0", got.header("dlt-replay-count"))
+	require.Equal(t, topic, got.Header("kafka_dlt-original-topic"))
+	require.Equal(t, 1, got.Count("kafka_dlt-original-topic"))
+	require.Equal(t, "0", got.Header("dlt-replay-count"))
 }
 
 func TestDeadLetter_LimitsWhatItAdds(t *testing.T) {
@@ -158,12 +159,12 @@ func TestDeadLetter_LimitsWhatItAdds(t *testing.T) {
 				}
 			}
 			require.LessOrEqual(t, total, max(16<<10, own+1024))
-			require.LessOrEqual(t, len(got.header("kafka_dlt-exception-message")), 1<<10)
-			require.LessOrEqual(t, len(got.header("kafka_dlt-exception-stacktrace")), 8<<10)
-			require.NotContains(t, got.header("kafka_dlt-exception-message"), "\x1b")
-			require.Len(t, got.header("own"), own)
-			require.NotEmpty(t, got.header("kafka_dlt-exception-fqcn"))
-			require.NotEmpty(t, got.header("dlt-attempts"))
+			require.LessOrEqual(t, len(got.Header("kafka_dlt-exception-message")), 1<<10)
+			require.LessOrEqual(t, len(got.Header("kafka_dlt-exception-stacktrace")), 8<<10)
+			require.NotContains(t, got.Header("kafka_dlt-exception-message"), "\x1b")
+			require.Len(t, got.Header("own"), own)
+			require.NotEmpty(t, got.Header("kafka_dlt-exception-fqcn"))
+			require.NotEmpty(t, got.Header("dlt-attempts"))
 		})
 	}
 }
@@ -171,7 +172,7 @@ func TestDeadLetter_LimitsWhatItAdds(t *testing.T) {
 func TestDeadLetter_RepeatsOnlyThePublish(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := &broker{refuse: []error{errDown, errDown, errDown, errDown, errDown, errDown, errDown}}
+		b := &broker{Refuse: []error{errDown, errDown, errDown, errDown, errDown, errDown, errDown}}
 		var waits []time.Duration
 		dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b, Hooks: consumer.Hooks{
 			DeadLetterFailed: func(_ consumer.Delivery, _ error, wait time.Duration) { waits = append(waits, wait/time.Second) },
@@ -184,28 +185,28 @@ func TestDeadLetter_RepeatsOnlyThePublish(t *testing.T) {
 		})(newMessage(t.Context(), newRecord(), "x"))
 		require.NoError(t, err)
 		require.Equal(t, 1, calls)
-		require.Len(t, b.all(), 1)
+		require.Len(t, b.All(), 1)
 		require.Equal(t, []time.Duration{1, 2, 4, 8, 16, 30, 30}, waits)
-		require.Len(t, b.times, 8)
+		require.Len(t, b.Times(), 8)
 	})
 }
 
 func TestDeadLetter_LeavesOutTheStackIfTheBrokerWillNotTakeIt(t *testing.T) {
 	t.Parallel()
-	b := &broker{judge: func(s sent) error {
-		if s.header("kafka_dlt-exception-stacktrace") != "" {
+	b := &broker{Judge: func(s sent) error {
+		if s.Header("kafka_dlt-exception-stacktrace") != "" {
 			return outbox.Unpublishable("message too large", nil)
 		}
 		return nil
 	}}
 	got := bury(t, b, newRecord(), errDown)
-	require.Equal(t, errDown.Error(), got.header("kafka_dlt-exception-message"))
-	require.Len(t, b.times, 2)
+	require.Equal(t, errDown.Error(), got.Header("kafka_dlt-exception-message"))
+	require.Len(t, b.Times(), 2)
 }
 
 func TestDeadLetter_LeavesOutAValueThatIsTooLarge(t *testing.T) {
 	t.Parallel()
-	b := &broker{judge: func(s sent) error {
+	b := &broker{Judge: func(s sent) error {
 		if len(s.Value) > 0 {
 			return fmt.Errorf("publish: %w", outbox.Unpublishable("message too large", nil))
 		}
@@ -213,9 +214,9 @@ func TestDeadLetter_LeavesOutAValueThatIsTooLarge(t *testing.T) {
 	}}
 	got := bury(t, b, newRecord(header("own", "1")), errDown)
 	require.Nil(t, got.Value)
-	require.Equal(t, "9", got.header("dlt-value-omitted"))
-	require.Equal(t, "1", got.header("own"))
-	l, bad := consumer.ReadLetter(&record.Record{Headers: got.Headers}, nil)
+	require.Equal(t, "9", got.Header("dlt-value-omitted"))
+	require.Equal(t, "1", got.Header("own"))
+	l, bad := deadletter.Parse(&record.Record{Headers: got.Headers}, nil)
 	require.Empty(t, bad)
 	require.True(t, l.ValueOmitted)
 	require.Equal(t, 9, l.ValueSize)
@@ -227,11 +228,11 @@ func TestDeadLetter_KeepsTheValueIfTheTopicIsMissing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		missing := outbox.Unpublishable("unknown topic", nil)
-		b := &broker{refuse: []error{missing, missing, missing, missing}}
+		b := &broker{Refuse: []error{missing, missing, missing, missing}}
 		got := bury(t, b, newRecord(), errDown)
 		require.Equal(t, []byte("\xff\x00payload"), got.Value)
-		require.NotEmpty(t, got.header("kafka_dlt-exception-stacktrace"))
-		require.Len(t, b.times, 5)
+		require.NotEmpty(t, got.Header("kafka_dlt-exception-stacktrace"))
+		require.Len(t, b.Times(), 5)
 	})
 }
 
@@ -240,7 +241,7 @@ func TestDeadLetter_NeverAcknowledgesWithoutTheBroker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		b := &broker{judge: func(sent) error { return errDown }}
+		b := &broker{Judge: func(sent) error { return errDown }}
 		dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b})
 		require.NoError(t, err)
 		_, err = dead(func(*message.Message) ([]*message.Message, error) { return nil, errDown })(newMessage(ctx, newRecord(), "x"))
@@ -260,7 +261,7 @@ func TestDeadLetter_IsNotWrittenForAnEndedContext(t *testing.T) {
 	})(newMessage(ctx, newRecord(), "x"))
 	require.ErrorIs(t, err, consumer.ErrUnfinished)
 	require.ErrorIs(t, err, context.Canceled, "Watermill logs anything else as an error")
-	require.Empty(t, b.times)
+	require.Empty(t, b.Times())
 }
 
 func TestDeadLetter_OfSeveralOriginsKeepsTheFirst(t *testing.T) {
@@ -274,6 +275,6 @@ func TestDeadLetter_OfSeveralOriginsKeepsTheFirst(t *testing.T) {
 	}
 	got := bury(t, &broker{}, newRecord(append(set("first", "\x05"), set("second", "\x06")...)...), errDown)
 	require.Equal(t, set("first", "\x05"), got.Headers[:3])
-	require.Equal(t, 1, got.count("kafka_dlt-original-topic"))
-	require.Equal(t, 1, got.count("kafka_dlt-original-offset"))
+	require.Equal(t, 1, got.Count("kafka_dlt-original-topic"))
+	require.Equal(t, 1, got.Count("kafka_dlt-original-offset"))
 }

@@ -42,7 +42,7 @@ func TestDraining_KeepsContextsOfStockSubscribersAlive(t *testing.T) {
 	err, d, b := stock(t, func(s message.Subscriber) message.Subscriber { return consumer.Draining(s, 5*time.Second) })
 	require.NoError(t, err)
 	require.Equal(t, consumer.OutcomeDone, d.Outcome)
-	require.Empty(t, b.times)
+	require.Empty(t, b.Times())
 }
 
 func TestDraining_GivesUpAtItsTimeout(t *testing.T) {
@@ -50,7 +50,7 @@ func TestDraining_GivesUpAtItsTimeout(t *testing.T) {
 	err, d, b := stock(t, func(s message.Subscriber) message.Subscriber { return consumer.Draining(s, time.Millisecond) })
 	require.Error(t, err)
 	require.Equal(t, consumer.OutcomeUnfinished, d.Outcome)
-	require.Empty(t, b.times)
+	require.Empty(t, b.Times())
 }
 
 func TestRouter_NeverDeadLettersWhatAStockSubscriberCutsOff(t *testing.T) {
@@ -58,5 +58,5 @@ func TestRouter_NeverDeadLettersWhatAStockSubscriberCutsOff(t *testing.T) {
 	err, d, b := stock(t, func(s message.Subscriber) message.Subscriber { return s })
 	require.Error(t, err)
 	require.Equal(t, consumer.OutcomeUnfinished, d.Outcome)
-	require.Empty(t, b.times)
+	require.Empty(t, b.Times())
 }

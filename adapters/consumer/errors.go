@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
 // Sentinels of failures that no retry can heal. Wrap them with %w.
@@ -82,7 +83,7 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // FailureError is what Retry returns for a delivery that was given up.
 type FailureError struct {
 	Attempts    int // deliveries to the handler, the first one included
-	Disposition Disposition
+	Disposition deadletter.Disposition
 	Err         error // of the last attempt
 }
 
@@ -93,59 +94,37 @@ func (e *FailureError) Error() string {
 // Unwrap returns the error of the last attempt.
 func (e *FailureError) Unwrap() error { return e.Err }
 
-// Disposition says why a message became a dead letter; it is the value of the
-// header dlt-disposition.
-type Disposition string
+// handlerError strips what this package wrapped around the handler's error.
+func handlerError(err error) error {
+	for {
+		switch e := err.(type) { //nolint:errorlint // only the outermost layers are ours to strip
+		case *FailureError:
+			err = e.Err
+		case *verdictError:
+			err = e.err
+		default:
+			return err
+		}
+	}
+}
 
-// The dispositions.
-const (
-	DispositionDecode      Disposition = "decode"    // ErrDecode or ErrSchema
-	DispositionFatal       Disposition = "fatal"     // any other fatal verdict
-	DispositionExhausted   Disposition = "exhausted" // retries used up
-	DispositionPanic       Disposition = "panic"
-	DispositionTimeout     Disposition = "timeout"     // retries used up, the last attempt timed out
-	DispositionQuarantined Disposition = "quarantined" // waits behind a dead letter of its key, see package quarantine
-)
-
-func dispositionOf(err error, v Verdict) Disposition {
+func dispositionOf(err error, v Verdict) deadletter.Disposition {
 	_, panicked := errors.AsType[*PanicError](err)
 	switch {
 	case panicked:
-		return DispositionPanic
+		return deadletter.DispositionPanic
 	case v == VerdictFatal && (errors.Is(err, ErrDecode) || errors.Is(err, ErrSchema)):
-		return DispositionDecode
+		return deadletter.DispositionDecode
 	case v == VerdictFatal:
-		return DispositionFatal
+		return deadletter.DispositionFatal
 	case errors.Is(err, ErrTimeout):
-		return DispositionTimeout
+		return deadletter.DispositionTimeout
 	default:
-		return DispositionExhausted
+		return deadletter.DispositionExhausted
 	}
 }
 
 // unfinished reports that a failure under ctx says nothing about the message.
 func unfinished(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, ErrUnfinished)
-}
-
-// patience is the longest wait that a router's stop lets come to its end.
-const patience = time.Second
-
-// sleep waits for d and reports true, or false as soon as ctx ends or, if d is
-// longer than patience, the router that delivered the message stops.
-func sleep(ctx context.Context, d time.Duration) bool {
-	stop := deliveryFrom(ctx).stop
-	if d <= patience {
-		stop = nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	case <-stop:
-		return false
-	}
 }

@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-)
 
-var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
+)
 
 // handler is one registration.
 type handler struct {
@@ -41,8 +40,8 @@ func (h *handler) validate() error {
 		}
 	}
 	check(h.name != "", "name is missing")
-	check(topicName.MatchString(h.topic), "topic %q is not a topic name", h.topic)
-	check(topicName.MatchString(h.deadLetters), "dead-letter topic %q is not a topic name", h.deadLetters)
+	check(records.IsTopic(h.topic), "topic %q is not a topic name", h.topic)
+	check(records.IsTopic(h.deadLetters), "dead-letter topic %q is not a topic name", h.deadLetters)
 	check(h.deadLetters != h.topic, "dead-letter topic is the source topic %q", h.topic)
 	check(h.sub != nil || h.batches != nil, "subscriber is missing")
 	check(h.fn != nil, "handler function is missing")

@@ -22,7 +22,7 @@ func watchdog(longest time.Duration) message.HandlerMiddleware {
 }
 
 // watch ends the router of d after longest, unless stop is called before.
-func watch(d *delivery, longest time.Duration) (stop func() bool) {
+func watch(d *state, longest time.Duration) (stop func() bool) {
 	if d.hung == nil {
 		return func() bool { return true }
 	}

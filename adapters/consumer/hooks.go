@@ -7,6 +7,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -50,13 +52,13 @@ type Delivery struct {
 	Traceparent string // of the message, as its writer gave it
 	Attempts    int    // calls of the handler so far
 	Outcome     Outcome
-	Disposition Disposition // of a dead letter
-	Err         error       // last error, nil when done or skipped
+	Disposition deadletter.Disposition // of a dead letter
+	Err         error                  // last error, nil when done or skipped
 	Duration    time.Duration
 }
 
-// delivery is the state that the middlewares of one delivery share.
-type delivery struct {
+// state is what the middlewares of one delivery share.
+type state struct {
 	Delivery
 	began   time.Time
 	first   error           // of an attempt made before, which is not to be repeated
@@ -65,19 +67,21 @@ type delivery struct {
 	hung    func(error)     // ends the router; nil if it is not ours
 }
 
-type deliveryKey struct{}
+// Stopping implements delivery.Delivery.
+func (d *state) Stopping() <-chan struct{} { return d.stop }
 
-func withDelivery(ctx context.Context, d *delivery) context.Context {
-	return context.WithValue(ctx, deliveryKey{}, d)
-}
+// Skip implements delivery.Delivery.
+func (d *state) Skip() { d.Outcome = OutcomeSkipped }
+
+func withDelivery(ctx context.Context, d *state) context.Context { return delivery.With(ctx, d) }
 
 // deliveryFrom returns the state of the delivery, or a blank one when a
 // middleware runs on a router that is not ours.
-func deliveryFrom(ctx context.Context) *delivery {
-	if d, ok := ctx.Value(deliveryKey{}).(*delivery); ok {
+func deliveryFrom(ctx context.Context) *state {
+	if d, ok := delivery.From(ctx).(*state); ok {
 		return d
 	}
-	return &delivery{blocked: new(atomic.Int64)}
+	return &state{blocked: new(atomic.Int64)}
 }
 
 func describe(handler, topic string, msg *message.Message) Delivery {

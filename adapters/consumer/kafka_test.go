@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/outbox/record"
@@ -34,7 +35,7 @@ type pipe struct {
 
 func newPipe(t *testing.T, partitions int) *pipe {
 	p := &pipe{t: t, topic: harness.Topic(t, partitions), config: kafka.Config{Brokers: harness.Brokers(t)}}
-	p.dlt = consumer.DeadLetterTopic(p.topic)
+	p.dlt = deadletter.Topic(p.topic)
 	var err error
 	p.pub, err = kafka.NewPublisher(p.config)
 	require.NoError(t, err)
@@ -269,20 +270,19 @@ func TestReplay_HealsTheFailedGroupAndSparesTheOther(t *testing.T) {
 	reader, err := kafka.NewDeadLetters(p.config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = reader.Close() })
-	cfg := consumer.ReplayConfig{
-		Topic: p.dlt, Reader: reader, Publisher: p.pub, Execute: true, Rate: -1,
-		ProgressGroup: harness.Group(t), Filter: consumer.Filter{Key: []byte("k1")},
+	cfg := deadletter.Config{
+		Rate: -1, ProgressGroup: harness.Group(t), Filter: deadletter.Filter{Key: []byte("k1")},
 	}
-	first, err := consumer.Replay(t.Context(), cfg)
+	first, err := deadletter.Replay(t.Context(), p.dlt, reader, p.pub, cfg)
 	require.NoError(t, err)
 	require.Equal(t, n/6, first.Replayed)
-	cfg.Filter = consumer.Filter{}
-	second, err := consumer.Replay(t.Context(), cfg)
+	cfg.Filter = deadletter.Filter{}
+	second, err := deadletter.Replay(t.Context(), p.dlt, reader, p.pub, cfg)
 	require.NoError(t, err)
 	require.Equal(t, n-n/6, second.Replayed)
-	third, err := consumer.Replay(t.Context(), cfg)
+	third, err := deadletter.Replay(t.Context(), p.dlt, reader, p.pub, cfg)
 	require.NoError(t, err)
-	require.Zero(t, third.Letters)
+	require.Zero(t, third.Open)
 	for range n {
 		require.Equal(t, consumer.OutcomeDone, failed.next(t).Outcome)
 		require.Equal(t, consumer.OutcomeSkipped, fine.next(t).Outcome)

@@ -2,8 +2,6 @@ package consumer_test
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,94 +11,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/testbroker"
 	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
 const (
-	topic = "notification.v1"
-	dlt   = "notification.v1.dlt"
-	group = "views"
+	topic = testbroker.Topic
+	dlt   = topic + ".dlt"
+	group = testbroker.Group
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// sent is one record that a publisher took.
-type sent struct {
-	Topic     string
-	Partition int32
-	Key       []byte
-	Headers   []record.Header
-	Value     []byte
-}
+type (
+	broker = testbroker.Publisher
+	sent   = testbroker.Sent
+)
 
-// broker is a publisher that honours record.Record as package kafka's does. The
-// errors in refuse answer the next publishes.
-type broker struct {
-	mu      sync.Mutex
-	records []sent
-	times   []time.Time
-	refuse  []error
-	judge   func(sent) error
-	closed  bool
-}
+func newRecord(headers ...record.Header) *record.Record { return testbroker.NewRecord(headers...) }
 
-func (b *broker) Publish(topic string, msgs ...*message.Message) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.times = append(b.times, time.Now())
-	if len(b.refuse) > 0 {
-		err := b.refuse[0]
-		b.refuse = b.refuse[1:]
-		return err
-	}
-	for _, m := range msgs {
-		if err := m.Context().Err(); err != nil {
-			return err
-		}
-		r, ok := record.From(m.Context())
-		if !ok {
-			return errors.New("no record in the context")
-		}
-		s := sent{Topic: topic, Partition: r.Partition, Key: r.Key, Headers: r.Headers, Value: m.Payload}
-		if b.judge != nil {
-			if err := b.judge(s); err != nil {
-				return err
-			}
-		}
-		b.records = append(b.records, s)
-	}
-	return nil
-}
-
-func (b *broker) Close() error {
-	b.closed = true
-	return nil
-}
-
-func (b *broker) all() []sent {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.records)
-}
-
-func (s sent) header(name string) string {
-	for _, h := range slices.Backward(s.Headers) {
-		if h.Key == name {
-			return string(h.Value)
-		}
-	}
-	return ""
-}
-
-func (s sent) count(name string) (n int) {
-	for _, h := range s.Headers {
-		if h.Key == name {
-			n++
-		}
-	}
-	return n
-}
+func header(name, value string) record.Header { return testbroker.Header(name, value) }
 
 // feed is a subscriber that a test hands messages to. Its channel is closed when
 // the subscription's context ends.
@@ -141,17 +72,6 @@ func newMessage(ctx context.Context, rec *record.Record, payload string) *messag
 		m.Metadata.Set(h.Key, string(h.Value))
 	}
 	return m
-}
-
-func newRecord(headers ...record.Header) *record.Record {
-	return &record.Record{
-		Topic: topic, Partition: 3, Offset: 42, Group: group, Key: []byte("recipient-1"),
-		Timestamp: time.UnixMilli(1_700_000_000_123), Headers: headers,
-	}
-}
-
-func header(name, value string) record.Header {
-	return record.Header{Key: name, Value: []byte(value)}
 }
 
 // start runs the router and returns a function that stops it and its result.

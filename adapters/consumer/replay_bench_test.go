@@ -7,50 +7,50 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/adapters/consumer/audit"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter/audit"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-// BenchmarkReplay replays 20,000 dead letters of 3 KiB, most of it the headers
+// BenchmarkReplay replays 20,000 dead count of 3 KiB, most of it the headers
 // that tell of the failure, without a limit of the rate.
 func BenchmarkReplay(b *testing.B) {
 	for _, audited := range []bool{false, true} {
 		b.Run(fmt.Sprintf("audited=%t", audited), func(b *testing.B) {
-			const letters, partitions = 20_000, 3
+			const count, partitions = 20_000, 3
 			topic, config := harness.Topic(b, partitions), kafka.Config{Brokers: harness.Brokers(b)}
 			require.NoError(b, harness.CreateTopic(b.Context(), config.Brokers, topic+".dlt", partitions))
-			fillLetters(b, config.Brokers, topic, letters, partitions)
+			fillDeadLetters(b, config.Brokers, topic, count, partitions)
 			pub, err := kafka.NewPublisher(config)
 			require.NoError(b, err)
 			defer pub.Close()
 			reader, err := kafka.NewDeadLetters(config)
 			require.NoError(b, err)
 			defer reader.Close()
-			cfg := consumer.ReplayConfig{Topic: topic + ".dlt", Reader: reader, Publisher: pub, Execute: true, Rate: -1}
+			cfg := deadletter.Config{Rate: -1}
 			if audited {
-				cfg.Book, err = audit.New(harness.NewDatabase(b).DB, audit.Config{})
+				cfg.AuditLog, err = audit.New(harness.NewDatabase(b).DB, audit.Config{})
 				require.NoError(b, err)
 				cfg.Actor = "bench"
 			}
 			require.NoError(b, pub.Connect(b.Context()))
 			b.ResetTimer()
 			for i := range b.N {
-				cfg.ProgressGroup = fmt.Sprintf("%s-%d-%d", topic, b.N, i) // each starts anew
+				cfg.ProgressGroup = fmt.Sprintf("%s-%d-%d", topic, b.N, i) // each starts at the beginning
 				if audited {
-					cfg.Book, _ = audit.New(harness.NewDatabase(b).DB, audit.Config{})
+					cfg.AuditLog, _ = audit.New(harness.NewDatabase(b).DB, audit.Config{})
 				}
-				res, err := consumer.Replay(b.Context(), cfg)
+				res, err := deadletter.Replay(b.Context(), topic+".dlt", reader, pub, cfg)
 				require.NoError(b, err)
-				require.Equal(b, letters, res.Replayed)
+				require.Equal(b, count, res.Replayed)
 			}
-			b.ReportMetric(float64(letters*b.N)/b.Elapsed().Seconds(), "letters/s")
+			b.ReportMetric(float64(count*b.N)/b.Elapsed().Seconds(), "messages/s")
 		})
 	}
 }
 
-func fillLetters(b *testing.B, brokers []string, topic string, n, partitions int) {
+func fillDeadLetters(b *testing.B, brokers []string, topic string, n, partitions int) {
 	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(b, err)
 	defer c.Close()

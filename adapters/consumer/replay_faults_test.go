@@ -17,7 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/adapters/consumer/audit"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter/audit"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox/record"
@@ -115,12 +116,16 @@ func (l *ledgered) caughtUp() {
 	}, liveness, 50*time.Millisecond)
 }
 
-func (l *ledgered) replayConfig(t *testing.T) consumer.ReplayConfig {
+// replay returns a function that replays the dead letters with a reader of its own.
+func (l *ledgered) replay(t *testing.T) func(deadletter.Config) (deadletter.Result, error) {
 	t.Helper()
 	reader, err := kafka.NewDeadLetters(l.config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = reader.Close() })
-	return consumer.ReplayConfig{Topic: l.dlt, Reader: reader, Publisher: l.pub, Execute: true, Rate: -1, Actor: "test"}
+	return func(cfg deadletter.Config) (deadletter.Result, error) {
+		cfg.Rate, cfg.Actor = -1, "test"
+		return deadletter.Replay(t.Context(), l.dlt, reader, l.pub, cfg)
+	}
 }
 
 func ofPrefix(values []string, prefix string) (some []string) {
@@ -141,14 +146,14 @@ func TestReplay_TwoAtOnceWhileLiveMakeEachEffectOnceInOrder(t *testing.T) {
 	require.Eventually(t, func() bool { return l.dead.Load() == n }, liveness, 10*time.Millisecond)
 	l.down.Store(false)
 
-	// Nothing keeps the two apart: there is no book and no lock.
+	// Nothing keeps the two apart: there is no audit log and no lock.
 	var work sync.WaitGroup
-	results := make([]consumer.ReplayResult, 2)
+	results := make([]deadletter.Result, 2)
 	for i := range results {
-		cfg := l.replayConfig(t)
+		replay := l.replay(t)
 		work.Go(func() {
 			var err error
-			if results[i], err = consumer.Replay(t.Context(), cfg); err != nil {
+			if results[i], err = replay(deadletter.Config{}); err != nil {
 				t.Errorf("replay %d: %v", i, err)
 			}
 		})
@@ -164,12 +169,12 @@ func TestReplay_TwoAtOnceWhileLiveMakeEachEffectOnceInOrder(t *testing.T) {
 			require.True(t, slices.IsSorted(some), "%s: %v", key, some)
 		}
 	}
-	require.LessOrEqual(t, len(harness.ReadTopic(t, l.config.Brokers, l.topic)), 4*n, "at most each letter by each replay")
+	require.LessOrEqual(t, len(harness.ReadTopic(t, l.config.Brokers, l.topic)), 4*n, "at most each dead letter by each replay")
 	l.caughtUp()
 	l.await(2 * n)
 }
 
-func TestReplay_OfTwoAtOnceWithABookOneIsTurnedAway(t *testing.T) {
+func TestReplay_OfTwoAtOnceWithAnAuditLogOneIsTurnedAway(t *testing.T) {
 	t.Parallel()
 	l := newLedgered(t, 2)
 	const n = 400
@@ -177,30 +182,29 @@ func TestReplay_OfTwoAtOnceWithABookOneIsTurnedAway(t *testing.T) {
 	l.send("dead", n, 7)
 	require.Eventually(t, func() bool { return l.dead.Load() == n }, liveness, 10*time.Millisecond)
 	l.down.Store(false)
-	book, err := audit.New(l.db, audit.Config{})
+	log, err := audit.New(l.db, audit.Config{})
 	require.NoError(t, err)
 
-	first, second := l.replayConfig(t), l.replayConfig(t)
-	first.Book, second.Book = book, book
-	first.OnProgress = func(consumer.ReplayResult) { // the other begins in the middle of it
-		if _, err := consumer.Replay(t.Context(), second); !errors.Is(err, consumer.ErrTopicBusy) {
+	first, second := l.replay(t), l.replay(t)
+	meanwhile := func(deadletter.Result) { // the other begins in the middle of it
+		if _, err := second(deadletter.Config{AuditLog: log}); !errors.Is(err, deadletter.ErrTopicBusy) {
 			t.Errorf("the second replay is not turned away: %v", err)
 		}
 	}
-	res, err := consumer.Replay(t.Context(), first)
+	res, err := first(deadletter.Config{AuditLog: log, OnProgress: meanwhile})
 	require.NoError(t, err)
 	require.Equal(t, n, res.Replayed)
 	for key, values := range l.await(n) {
 		require.True(t, slices.IsSorted(values), key)
 	}
 	require.Len(t, harness.ReadTopic(t, l.config.Brokers, l.topic), 2*n, "nothing was sent twice")
-	res, err = consumer.Replay(t.Context(), second)
+	res, err = second(deadletter.Config{AuditLog: log})
 	require.NoError(t, err)
-	require.Zero(t, res.Letters)
-	acts, err := book.List(t.Context(), l.dlt, 10)
+	require.Zero(t, res.Open)
+	entries, err := log.List(t.Context(), l.dlt, 10)
 	require.NoError(t, err)
-	require.Len(t, acts, 2)
-	require.Equal(t, int64(n), acts[1].Done)
+	require.Len(t, entries, 2)
+	require.Equal(t, int64(n), entries[1].Resolved)
 }
 
 func TestDeadLetter_OfARecordTooLargeForItsTopicIsReplayedWhole(t *testing.T) {
@@ -214,17 +218,17 @@ func TestDeadLetter_OfARecordTooLargeForItsTopicIsReplayedWhole(t *testing.T) {
 		require.NoError(t, l.pub.Publish(l.topic, message.NewMessageWithContext(record.With(t.Context(), rec), "id", []byte(v))))
 	}
 	require.Eventually(t, func() bool { return l.dead.Load() == 2 }, liveness, 10*time.Millisecond)
-	letters := harness.ReadTopic(t, l.config.Brokers, l.dlt)
-	require.Nil(t, letters[0].Value)
-	require.Equal(t, "999000", letters[0].Header("dlt-value-omitted"))
-	require.Equal(t, l.topic+"/0/0", letters[0].Header("dlt-failed-record"))
-	require.Empty(t, letters[0].Header("kafka_dlt-exception-stacktrace"))
-	require.Contains(t, l.cause.Error(), letters[0].Header("kafka_dlt-exception-message"))
-	require.Equal(t, small, string(letters[1].Value))
-	require.NotEmpty(t, letters[1].Header("kafka_dlt-exception-stacktrace"))
+	dead := harness.ReadTopic(t, l.config.Brokers, l.dlt)
+	require.Nil(t, dead[0].Value)
+	require.Equal(t, "999000", dead[0].Header("dlt-value-omitted"))
+	require.Equal(t, l.topic+"/0/0", dead[0].Header("dlt-failed-record"))
+	require.Empty(t, dead[0].Header("kafka_dlt-exception-stacktrace"))
+	require.Contains(t, l.cause.Error(), dead[0].Header("kafka_dlt-exception-message"))
+	require.Equal(t, small, string(dead[1].Value))
+	require.NotEmpty(t, dead[1].Header("kafka_dlt-exception-stacktrace"))
 
 	l.down.Store(false)
-	res, err := consumer.Replay(t.Context(), l.replayConfig(t))
+	res, err := l.replay(t)(deadletter.Config{})
 	require.NoError(t, err)
 	require.Equal(t, 2, res.Replayed)
 	require.Equal(t, []string{big, small}, l.await(2)["k"])

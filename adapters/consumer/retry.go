@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
 )
 
 // RetryConfig configures Retry. The zero value is useful.
@@ -52,14 +54,14 @@ func retry(cfg RetryConfig, spent *allowance, msg *message.Message, next message
 			return nil, &FailureError{Attempts: attempt, Disposition: dispositionOf(err, verdict), Err: err}
 		}
 		cfg.Hooks.retrying(d.Delivery, err, wait)
-		if !sleep(ctx, wait) {
+		if !delivery.Sleep(ctx, wait) {
 			return nil, ErrUnfinished
 		}
 	}
 }
 
 // attempted calls the handler, unless the attempt was made before: see BatchError.
-func attempted(d *delivery, msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
+func attempted(d *state, msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
 	if err := d.first; err != nil {
 		d.first = nil
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
 var errDown = errors.New("dependency is down")
@@ -40,7 +41,7 @@ func TestRetry_WaitsAsThePolicySays(t *testing.T) {
 		var failure *consumer.FailureError
 		require.ErrorAs(t, err, &failure)
 		require.Equal(t, 4, failure.Attempts)
-		require.Equal(t, consumer.DispositionExhausted, failure.Disposition)
+		require.Equal(t, deadletter.DispositionExhausted, failure.Disposition)
 		require.ErrorIs(t, err, errDown)
 		const half = 500 * time.Millisecond
 		require.Equal(t, []time.Duration{0, half, 2 * half, 3 * half}, calls)
@@ -62,14 +63,14 @@ func TestRetry_GivesUpAtOnceOnAFatalError(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		err  error
-		want consumer.Disposition
+		want deadletter.Disposition
 	}{
-		"decode":     {fmt.Errorf("x: %w", consumer.ErrDecode), consumer.DispositionDecode},
-		"schema":     {fmt.Errorf("x: %w", consumer.ErrSchema), consumer.DispositionDecode},
-		"validation": {fmt.Errorf("x: %w", consumer.ErrValidation), consumer.DispositionFatal},
-		"marked":     {fmt.Errorf("x: %w", consumer.Fatal(errDown)), consumer.DispositionFatal},
-		"outermost":  {consumer.Fatal(consumer.Retryable(errDown)), consumer.DispositionFatal},
-		"panic":      {&consumer.PanicError{Value: "x"}, consumer.DispositionPanic},
+		"decode":     {fmt.Errorf("x: %w", consumer.ErrDecode), deadletter.DispositionDecode},
+		"schema":     {fmt.Errorf("x: %w", consumer.ErrSchema), deadletter.DispositionDecode},
+		"validation": {fmt.Errorf("x: %w", consumer.ErrValidation), deadletter.DispositionFatal},
+		"marked":     {fmt.Errorf("x: %w", consumer.Fatal(errDown)), deadletter.DispositionFatal},
+		"outermost":  {consumer.Fatal(consumer.Retryable(errDown)), deadletter.DispositionFatal},
+		"panic":      {&consumer.PanicError{Value: "x"}, deadletter.DispositionPanic},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,7 +138,7 @@ func TestTimeout_EndsTheAttemptAndNotTheMessage(t *testing.T) {
 		_, err := chain(msg)
 		var failure *consumer.FailureError
 		require.ErrorAs(t, err, &failure)
-		require.Equal(t, consumer.DispositionTimeout, failure.Disposition)
+		require.Equal(t, deadletter.DispositionTimeout, failure.Disposition)
 		require.Equal(t, 2, failure.Attempts)
 		require.Equal(t, 21*time.Second, time.Since(begin))
 		require.ErrorIs(t, err, consumer.ErrTimeout)

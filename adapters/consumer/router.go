@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
 var (
@@ -55,7 +57,7 @@ func (r *Router) Handle(name, topic string, sub message.Subscriber, fn message.N
 }
 
 func (r *Router) add(h *handler, opts []Option) {
-	h.deadLetters, h.group = DeadLetterTopic(h.topic), h.name
+	h.deadLetters, h.group = deadletter.Topic(h.topic), h.name
 	h.retry, h.timeout, h.classify = r.cfg.Retry, r.cfg.Timeout, r.cfg.Classify
 	for _, opt := range opts {
 		opt(h)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -100,12 +101,12 @@ func TestRouter_AcknowledgesWhatItHandled(t *testing.T) {
 
 func TestRouter_TurnsEachKindOfFailureIntoADeadLetter(t *testing.T) {
 	t.Parallel()
-	for want, handle := range map[consumer.Disposition]message.NoPublishHandlerFunc{
-		consumer.DispositionDecode:    consumer.Typed(consumer.JSON[order], func(context.Context, order) error { return nil }),
-		consumer.DispositionFatal:     func(*message.Message) error { return consumer.Fatal(errDown) },
-		consumer.DispositionPanic:     func(*message.Message) error { panic("boom") },
-		consumer.DispositionExhausted: func(*message.Message) error { return errDown },
-		consumer.DispositionTimeout: func(m *message.Message) error {
+	for want, handle := range map[deadletter.Disposition]message.NoPublishHandlerFunc{
+		deadletter.DispositionDecode:    consumer.Typed(consumer.JSON[order], func(context.Context, order) error { return nil }),
+		deadletter.DispositionFatal:     func(*message.Message) error { return consumer.Fatal(errDown) },
+		deadletter.DispositionPanic:     func(*message.Message) error { panic("boom") },
+		deadletter.DispositionExhausted: func(*message.Message) error { return errDown },
+		deadletter.DispositionTimeout: func(m *message.Message) error {
 			<-m.Context().Done()
 			return m.Context().Err()
 		},
@@ -127,11 +128,11 @@ func TestRouter_TurnsEachKindOfFailureIntoADeadLetter(t *testing.T) {
 			require.Equal(t, want, d.Disposition)
 			require.Error(t, d.Err)
 			require.True(t, acked(msg))
-			require.Len(t, b.all(), 1)
-			require.Equal(t, string(want), b.all()[0].header("dlt-disposition"))
-			require.Equal(t, []byte("{not json"), b.all()[0].Value)
+			require.Len(t, b.All(), 1)
+			require.Equal(t, string(want), b.All()[0].Header("dlt-disposition"))
+			require.Equal(t, []byte("{not json"), b.All()[0].Value)
 			require.NoError(t, stop())
-			require.False(t, b.closed, "the publisher is shared")
+			require.False(t, b.IsClosed(), "the publisher is shared")
 		})
 	}
 }
@@ -177,7 +178,7 @@ func TestRouter_LetsASlowHandlerFinishOnAGracefulStop(t *testing.T) {
 	require.NoError(t, ctxErr)
 	require.True(t, acked(msg))
 	require.Equal(t, consumer.OutcomeDone, done.next(t).Outcome)
-	require.Empty(t, b.times)
+	require.Empty(t, b.Times())
 }
 
 func TestRouter_CutsOffHandlersWhenTheDrainTimeIsUp(t *testing.T) {
@@ -197,7 +198,7 @@ func TestRouter_CutsOffHandlersWhenTheDrainTimeIsUp(t *testing.T) {
 	require.NoError(t, stop())
 	require.Equal(t, consumer.OutcomeUnfinished, done.next(t).Outcome)
 	require.False(t, acked(msg))
-	require.Empty(t, b.times, "a cut-off delivery is no dead letter")
+	require.Empty(t, b.Times(), "a cut-off delivery is no dead letter")
 }
 
 func TestRouter_ReportsHandlersThatIgnoreTheirContext(t *testing.T) {
@@ -237,7 +238,7 @@ func TestRouter_StopDoesNotWaitForBackOff(t *testing.T) {
 			hooks.Retrying = func(consumer.Delivery, error, time.Duration) { waiting <- struct{}{} }
 			hooks.DeadLetterFailed = func(consumer.Delivery, error, time.Duration) { waiting <- struct{}{} }
 			r := newRouter(t, consumer.Config{
-				DeadLetters: &broker{refuse: []error{c.refuse}}, Hooks: hooks, Retry: c.retry, DeadLetterWait: time.Hour,
+				DeadLetters: &broker{Refuse: []error{c.refuse}}, Hooks: hooks, Retry: c.retry, DeadLetterWait: time.Hour,
 			})
 			f := newFeed()
 			r.Handle("views", topic, f, func(*message.Message) error { return errDown })
@@ -256,7 +257,7 @@ func TestRouter_TellsOfBlockedDeadLetters(t *testing.T) {
 	done := make(deliveries, 1)
 	var healed atomic.Bool
 	r := newRouter(t, consumer.Config{
-		DeadLetters: &broker{judge: func(sent) error {
+		DeadLetters: &broker{Judge: func(sent) error {
 			if healed.Load() {
 				return nil
 			}
@@ -339,7 +340,7 @@ func TestRouter_RunsTheChainInItsOrder(t *testing.T) {
 		"inside traced=true bounded=false", "handler traced=true bounded=true",
 		"inside traced=true bounded=false", "handler traced=true bounded=true",
 	}, seen)
-	require.Len(t, b.all(), 1)
+	require.Len(t, b.All(), 1)
 }
 
 type tracedKey struct{}
@@ -364,13 +365,13 @@ func TestRouter_WorksOnAnySubscriber(t *testing.T) {
 		m.Metadata.Set("a", "1")
 		f.out <- m
 		<-m.Acked()
-		got := b.all()[0]
+		got := b.All()[0]
 		require.Equal(t, dlt, got.Topic)
 		require.Equal(t, record.PartitionByKey, got.Partition)
 		require.Equal(t, []byte("k"), got.Key)
 		require.Equal(t, []record.Header{header("a", "1"), header("b", "2")}, got.Headers[:2])
-		require.Equal(t, "named", got.header("dlt-target-group"))
-		require.Zero(t, got.count("kafka_dlt-original-offset"))
+		require.Equal(t, "named", got.Header("dlt-target-group"))
+		require.Zero(t, got.Count("kafka_dlt-original-offset"))
 		require.NoError(t, stop())
 	})
 }

@@ -220,8 +220,8 @@ func (s *session) handle(hard context.Context, h *handler, next message.HandlerF
 	return err
 }
 
-func (s *session) newDelivery(h *handler, msg *message.Message) *delivery {
-	d := &delivery{Delivery: describe(h.name, h.topic, msg), began: time.Now(), stop: s.stop, blocked: &s.router.blocked, hung: s.giveUp}
+func (s *session) newDelivery(h *handler, msg *message.Message) *state {
+	d := &state{Delivery: describe(h.name, h.topic, msg), began: time.Now(), stop: s.stop, blocked: &s.router.blocked, hung: s.giveUp}
 	if d.Group == "" {
 		d.Group = h.group
 	}
@@ -229,7 +229,7 @@ func (s *session) newDelivery(h *handler, msg *message.Message) *delivery {
 }
 
 // finish answers the message, which ends its delivery.
-func (s *session) finish(h *handler, msg *message.Message, d *delivery, err error) {
+func (s *session) finish(h *handler, msg *message.Message, d *state, err error) {
 	switch {
 	case err != nil:
 		d.Outcome, d.Err = OutcomeUnfinished, err

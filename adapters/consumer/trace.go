@@ -5,6 +5,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -70,6 +71,6 @@ func forOthers(msg *message.Message, group string) bool {
 	if r, ok := record.From(msg.Context()); ok && r.Group != "" {
 		group = r.Group
 	}
-	target := msg.Metadata.Get(HeaderTargetGroup)
+	target := msg.Metadata.Get(deadletter.HeaderTargetGroup)
 	return target != "" && group != "" && target != group
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
@@ -48,7 +49,7 @@ func newWorld(t *testing.T, partitions int) *world {
 		t: t, db: harness.NewDatabase(t), topic: harness.Topic(t, partitions), group: harness.Group(t),
 		conf: kafka.Config{Brokers: harness.Brokers(t)}, produced: map[string]int{},
 	}
-	w.dlt = consumer.DeadLetterTopic(w.topic)
+	w.dlt = deadletter.Topic(w.topic)
 	require.NoError(t, harness.CreateTopic(t.Context(), w.conf.Brokers, w.dlt, partitions))
 	_, err := w.db.DB.ExecContext(t.Context(), `CREATE TABLE effect (seq bigserial PRIMARY KEY, key text, n int)`)
 	require.NoError(t, err)
@@ -273,14 +274,14 @@ func (w *world) proxied() (*sql.DB, *harness.Proxy) {
 	return db, p
 }
 
-func (w *world) replay(cfg consumer.ReplayConfig) (consumer.ReplayResult, error) {
+func (w *world) replay(cfg deadletter.Config) (deadletter.Result, error) {
 	reader, err := kafka.NewDeadLetters(w.conf)
 	if err != nil {
-		return consumer.ReplayResult{}, err
+		return deadletter.Result{}, err
 	}
 	defer func() { _ = reader.Close() }()
-	cfg.Topic, cfg.Reader, cfg.Publisher, cfg.Execute, cfg.Rate = w.dlt, reader, w.pub, true, -1
-	return consumer.Replay(w.t.Context(), cfg)
+	cfg.Rate = -1
+	return deadletter.Replay(w.t.Context(), w.dlt, reader, w.pub, cfg)
 }
 
 // place is where an event lies.

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/test/harness"
@@ -91,11 +92,11 @@ func TestDeadLetter_OfAnUnknownSchemaVersionKeepsItsBytesForTheNextRelease(t *te
 	require.Len(t, letters, 1)
 	require.Equal(t, future.Value, letters[0].Value)
 	require.Equal(t, "99", letters[0].Header(outbox.HeaderSchemaVersion))
-	require.Equal(t, "decode", letters[0].Header(consumer.HeaderDisposition))
-	require.Equal(t, "1", letters[0].Header(consumer.HeaderAttempts))
+	require.Equal(t, "decode", letters[0].Header(deadletter.HeaderDisposition))
+	require.Equal(t, "1", letters[0].Header(deadletter.HeaderAttempts))
 
 	release("99")
-	res, err := w.replay(consumer.ReplayConfig{})
+	res, err := w.replay(deadletter.Config{})
 	require.NoError(t, err)
 	require.Equal(t, 1, res.Replayed)
 	w.awaitEffects()

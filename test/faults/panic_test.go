@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -34,10 +35,10 @@ func TestPanic_OnOneKeyCostsThatKeyAlone(t *testing.T) {
 	require.Len(t, letters, 20)
 	for _, l := range letters {
 		require.Equal(t, "k7", string(l.Key))
-		require.Equal(t, "panic", l.Header(consumer.HeaderDisposition))
-		require.Equal(t, "1", l.Header(consumer.HeaderAttempts), "a panic is not tried again")
-		require.Contains(t, l.Header(consumer.HeaderExceptionMessage), "index out of range of k7")
-		require.Contains(t, l.Header(consumer.HeaderExceptionStacktrace), "panic_test.go")
+		require.Equal(t, "panic", l.Header(deadletter.HeaderDisposition))
+		require.Equal(t, "1", l.Header(deadletter.HeaderAttempts), "a panic is not tried again")
+		require.Contains(t, l.Header(deadletter.HeaderExceptionMessage), "index out of range of k7")
+		require.Contains(t, l.Header(deadletter.HeaderExceptionStacktrace), "panic_test.go")
 	}
 	delete(w.produced, "k7")
 	w.requireOnceInOrder()

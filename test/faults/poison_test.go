@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox/record"
@@ -45,7 +46,7 @@ func TestPoison_AtTheHeadHoldsBackItsKeyAlone(t *testing.T) {
 	require.Empty(t, w.effects()["k0"])
 	var numbers []string
 	for _, l := range w.letters() {
-		numbers = append(numbers, string(l.Value)+" "+l.Header(consumer.HeaderDisposition))
+		numbers = append(numbers, string(l.Value)+" "+l.Header(deadletter.HeaderDisposition))
 	}
 	require.Len(t, numbers, 20)
 	require.Equal(t, "k0 0 exhausted", numbers[0])
@@ -54,7 +55,7 @@ func TestPoison_AtTheHeadHoldsBackItsKeyAlone(t *testing.T) {
 	}
 
 	mended.Store(true)
-	res, err := w.replay(consumer.ReplayConfig{})
+	res, err := w.replay(deadletter.Config{})
 	require.NoError(t, err)
 	require.Equal(t, 20, res.Replayed)
 	w.awaitEffects()

@@ -62,7 +62,7 @@ var direction = []directionRow{
 
 	// Toolkit: knows no app, no domain, no sibling. Its tests may wire siblings.
 	{"adapters/kafka/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record"}, toolkitTests},
-	{"adapters/consumer/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record", "./adapters/consumer"}, toolkitTests},
+	{"adapters/consumer/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record", "./adapters/consumer/..."}, toolkitTests},
 	{"adapters/cache/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./adapters/cache"}, toolkitTests},
 	{"adapters/schedule/locktest", []string{std, third, "./adapters/internal/...", "./adapters/schedule"}, nil},
 	{"adapters/schedule/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
@@ -118,7 +118,7 @@ var watermillFiles = patterns{
 // no part needs.
 var sqlFiles = patterns{
 	allow: []string{
-		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/notifier/postgres/...", "adapters/consumer/audit/queries.go", "adapters/watermillsql/queries.go", "adapters/schedule/queries.go", "adapters/consumer/quarantine/queries.go", "adapters/consumer/inbox/queries.go", "test/...",
+		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/notifier/postgres/...", "adapters/consumer/deadletter/audit/queries.go", "adapters/watermillsql/queries.go", "adapters/schedule/queries.go", "adapters/consumer/quarantine/queries.go", "adapters/consumer/inbox/queries.go", "test/...",
 		"cmd/millrace/internal/bench/...", "cmd/millrace/internal/demo/...", "cmd/millrace/internal/servers/database.go", "cmd/millrace/internal/doctor/postgres.go",
 	},
 }

@@ -26,7 +26,7 @@
 // and were not all done, the rest count as done after the retention.
 //
 // A replayed dead letter tells its first place in its headers; see
-// [consumer.Origin].
+// [deadletter.Origin].
 //
 // # Concurrency
 //

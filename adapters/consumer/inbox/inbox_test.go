@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
@@ -156,9 +157,9 @@ func TestHandler_TakesIDsThatAreNoUUIDs(t *testing.T) {
 // cameFrom are the headers of a replayed dead letter.
 func cameFrom(partition int32, offset int64) []record.Header {
 	return []record.Header{
-		{Key: consumer.HeaderOriginalTopic, Value: []byte(topic)},
-		{Key: consumer.HeaderOriginalPartition, Value: binary.BigEndian.AppendUint32(nil, uint32(partition))},
-		{Key: consumer.HeaderOriginalOffset, Value: binary.BigEndian.AppendUint64(nil, uint64(offset))},
+		{Key: deadletter.HeaderOriginalTopic, Value: []byte(topic)},
+		{Key: deadletter.HeaderOriginalPartition, Value: binary.BigEndian.AppendUint32(nil, uint32(partition))},
+		{Key: deadletter.HeaderOriginalOffset, Value: binary.BigEndian.AppendUint64(nil, uint64(offset))},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -48,7 +49,7 @@ func newItem(msg *message.Message, now time.Time) *item {
 	it := &item{msg: msg, partition: -1, offset: -1}
 	it.key, it.keyed = consumer.Key(msg)
 	if r, ok := record.From(msg.Context()); ok && r.Partition >= 0 && r.Offset >= 0 {
-		it.partition, it.offset = consumer.Origin(r)
+		it.partition, it.offset = deadletter.Origin(r)
 	}
 	it.id = it.identity()
 	if v, err := strconv.ParseInt(msg.Metadata[outbox.HeaderAggregateVersion], 10, 64); err == nil && v > 0 {

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox"
@@ -38,7 +39,7 @@ type pipe struct {
 func newPipe(t *testing.T, partitions int) *pipe {
 	t.Helper()
 	p := &pipe{store: newStore(t), topic: harness.Topic(t, partitions), group: harness.Group(t), conf: kafka.Config{Brokers: harness.Brokers(t)}}
-	require.NoError(t, harness.CreateTopic(t.Context(), p.conf.Brokers, consumer.DeadLetterTopic(p.topic), partitions))
+	require.NoError(t, harness.CreateTopic(t.Context(), p.conf.Brokers, deadletter.Topic(p.topic), partitions))
 	return p
 }
 
@@ -116,7 +117,7 @@ func (p *pipe) judge(n, poison int) {
 	require.Equal(p.t, n-poison, p.count(`SELECT count(DISTINCT payload) FROM outbox`))
 	require.Equal(p.t, n-poison, p.count(`SELECT count(*) FROM outbox`), "follow-ups too")
 	letters := map[string]bool{}
-	for _, r := range harness.ReadTopic(p.t, p.conf.Brokers, consumer.DeadLetterTopic(p.topic)) {
+	for _, r := range harness.ReadTopic(p.t, p.conf.Brokers, deadletter.Topic(p.topic)) {
 		letters[string(r.Value)] = true
 		require.True(p.t, strings.HasSuffix(string(r.Value), "poison"), "%s is no poison", r.Value)
 	}

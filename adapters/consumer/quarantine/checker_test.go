@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/test/harness"
@@ -54,7 +54,7 @@ func newChecker(t *testing.T, spec memberSpec) *checker {
 	require.NoError(t, err)
 	topic := harness.Topic(t, 3)
 	c.spec = memberSpec{DSN: c.db.DSN, Brokers: harness.Brokers(t), Topic: topic, Group: harness.Group(t), Open: spec.Open, Batch: spec.Batch}
-	require.NoError(t, harness.CreateTopic(t.Context(), c.spec.Brokers, consumer.DeadLetterTopic(topic), 3))
+	require.NoError(t, harness.CreateTopic(t.Context(), c.spec.Brokers, deadletter.Topic(topic), 3))
 	c.store, err = quarantine.NewStore(c.db.DB)
 	require.NoError(t, err)
 	c.client, err = kgo.NewClient(kgo.SeedBrokers(c.spec.Brokers...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
@@ -119,10 +119,7 @@ func (c *checker) mend(percent int) {
 func (c *checker) replay() { require.NoError(c.t, c.tryReplay()) }
 
 func (c *checker) tryReplay() error {
-	_, err := consumer.Replay(c.t.Context(), consumer.ReplayConfig{
-		Topic: consumer.DeadLetterTopic(c.spec.Topic), Reader: c.reader, Publisher: c.pub,
-		Execute: true, Rate: -1, MaxReplays: 1 << 20,
-	})
+	_, err := deadletter.Replay(c.t.Context(), deadletter.Topic(c.spec.Topic), c.reader, c.pub, deadletter.Config{Rate: -1, MaxReplays: 1 << 20})
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -117,7 +118,7 @@ func (q *Quarantine) persist(ctx context.Context, f func(context.Context) error)
 			return consumer.ErrUnfinished
 		}
 		q.cfg.Hooks.Error(err, wait)
-		if !consumer.Sleep(ctx, wait) {
+		if !delivery.Sleep(ctx, wait) {
 			return consumer.ErrUnfinished
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
@@ -148,14 +149,14 @@ func (m *member) replay(id string, at int64) {
 func (m *member) copyOf(id string, at int64) *record.Record {
 	letter := m.letters.of(id)
 	require.NotNil(m.t, letter, "no dead letter of %s", id)
-	count, _ := strconv.Atoi(header(letter, consumer.HeaderReplayCount))
+	count, _ := strconv.Atoi(header(letter, deadletter.HeaderReplayCount))
 	rec := &record.Record{Topic: topic, Partition: part, Offset: at, Group: group, Key: letter.Key}
 	for _, h := range letter.Headers {
-		if h.Key != consumer.HeaderReplayCount {
+		if h.Key != deadletter.HeaderReplayCount {
 			rec.Headers = append(rec.Headers, h)
 		}
 	}
-	rec.Headers = append(rec.Headers, text(consumer.HeaderReplayID, "r"), text(consumer.HeaderReplayCount, strconv.Itoa(count+1)))
+	rec.Headers = append(rec.Headers, text(deadletter.HeaderReplayID, "r"), text(deadletter.HeaderReplayCount, strconv.Itoa(count+1)))
 	return rec
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -77,11 +79,11 @@ type guest struct {
 
 // readOrigin gives a replayed record the place that it was first consumed at.
 func (g *guest) readOrigin(rec *record.Record) {
-	isReplay := func(h record.Header) bool { return h.Key == consumer.HeaderReplayID }
+	isReplay := func(h record.Header) bool { return h.Key == deadletter.HeaderReplayID }
 	if !slices.ContainsFunc(rec.Headers, isReplay) {
 		return
 	}
-	if _, offset := consumer.Origin(rec); offset != rec.Offset {
+	if _, offset := deadletter.Origin(rec); offset != rec.Offset {
 		g.replayed, g.entry.Offset = true, offset
 	}
 }
@@ -130,14 +132,14 @@ func (g *guest) pass(msg *message.Message, next message.HandlerFunc, waits bool)
 // turnBack makes the record wait behind the one at offset first.
 func (g *guest) turnBack(first int64) error {
 	return g.enter(&consumer.FailureError{
-		Disposition: consumer.DispositionQuarantined,
+		Disposition: deadletter.DispositionQuarantined,
 		Err:         fmt.Errorf("%w for %s/%d/%d", ErrWaiting, g.entry.Topic, g.entry.Partition, first),
 	})
 }
 
 func (g *guest) skip() error {
 	g.q.cfg.Hooks.Skipped(g.entry)
-	consumer.SkipDelivery(g.ctx)
+	delivery.Skip(g.ctx)
 	return nil
 }
 

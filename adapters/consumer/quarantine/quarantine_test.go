@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
@@ -24,11 +25,11 @@ func TestQuarantine_FollowersOfADeadLetterWaitAndOtherKeysFlow(t *testing.T) {
 	m.live("a", 5)
 	require.Equal(t, []string{"b2", "b4"}, m.done())
 	require.Equal(t, []string{"a1", "a3", "a5"}, waiting(t, db))
-	require.Equal(t, string(consumer.DispositionFatal), header(m.letters.of("a1"), consumer.HeaderDisposition))
+	require.Equal(t, string(deadletter.DispositionFatal), header(m.letters.of("a1"), deadletter.HeaderDisposition))
 	follower := m.letters.of("a5")
-	require.Equal(t, string(consumer.DispositionQuarantined), header(follower, consumer.HeaderDisposition))
-	require.Equal(t, "0", header(follower, consumer.HeaderAttempts))
-	require.Equal(t, "quarantined: its key waits for notification.v1/3/1", header(follower, consumer.HeaderExceptionMessage))
+	require.Equal(t, string(deadletter.DispositionQuarantined), header(follower, deadletter.HeaderDisposition))
+	require.Equal(t, "0", header(follower, deadletter.HeaderAttempts))
+	require.Equal(t, "quarantined: its key waits for notification.v1/3/1", header(follower, deadletter.HeaderExceptionMessage))
 }
 
 func TestQuarantine_ReplayHandlesAKeyInItsOrder(t *testing.T) {
@@ -72,8 +73,8 @@ func TestQuarantine_ReplayThatFailsAgainStaysFirst(t *testing.T) {
 	m.replay("a2", 4)
 	require.Empty(t, m.done())
 	require.Equal(t, []string{"a1", "a2"}, waiting(t, db))
-	require.Equal(t, "1", header(m.letters.of("a1"), consumer.HeaderReplayCount))
-	require.Equal(t, "0", header(m.letters.of("a2"), consumer.HeaderReplayCount), "a replay that did not reach the handler does not count")
+	require.Equal(t, "1", header(m.letters.of("a1"), deadletter.HeaderReplayCount))
+	require.Equal(t, "0", header(m.letters.of("a2"), deadletter.HeaderReplayCount), "a replay that did not reach the handler does not count")
 	s, err := quarantine.NewStore(db.DB)
 	require.NoError(t, err)
 	entries, err := s.List(t.Context(), quarantine.Filter{})

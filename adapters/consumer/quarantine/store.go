@@ -9,7 +9,7 @@ import (
 
 	"github.com/lib/pq"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
 // Store looks at the quarantine and lets people decide on it. It serves any
@@ -17,7 +17,7 @@ import (
 // next meet the key.
 type Store struct{ db *sql.DB }
 
-var _ consumer.Quarantine = (*Store)(nil)
+var _ deadletter.Quarantine = (*Store)(nil)
 
 // NewStore returns a store on a database with the migrations of sql.Outbox.
 func NewStore(db *sql.DB) (*Store, error) {
@@ -148,14 +148,14 @@ func (s *Store) ReleaseTx(ctx context.Context, tx *sql.Tx, group, topic string, 
 	return res.RowsAffected()
 }
 
-// Settle releases the records of letters that nobody will replay any more.
-func (s *Store) Settle(ctx context.Context, letters []consumer.Letter) error {
+// Resolve implements deadletter.Quarantine: it releases what nobody will replay.
+func (s *Store) Resolve(ctx context.Context, resolved []deadletter.Message) error {
 	type target struct{ group, topic string }
 	places := map[target][]Place{}
-	for i := range letters {
-		if l := &letters[i]; l.OriginalPartition >= 0 && l.OriginalOffset >= 0 {
-			to := target{l.Group, l.OriginalTopic}
-			places[to] = append(places[to], Place{l.OriginalPartition, l.OriginalOffset})
+	for i := range resolved {
+		if m := &resolved[i]; m.OriginalPartition >= 0 && m.OriginalOffset >= 0 {
+			to := target{m.Group, m.OriginalTopic}
+			places[to] = append(places[to], Place{m.OriginalPartition, m.OriginalOffset})
 		}
 	}
 	return inTx(ctx, s.db, func(tx *sql.Tx) error {

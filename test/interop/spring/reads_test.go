@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
@@ -108,16 +109,16 @@ func TestSpring_ReadsOurDeadLettersWithItsOwnClasses(t *testing.T) {
 		require.Equal(t, src.Partition, l.OriginalPartition)
 		require.Equal(t, src.Offset, l.OriginalOffset)
 		require.Contains(t, l.Error, "failed in Java")
-		require.Equal(t, 1, count(r, consumer.HeaderOriginalOffset))
+		require.Equal(t, 1, count(r, deadletter.HeaderOriginalOffset))
 	}
 }
 
-func letterOf(r harness.Record) (l consumer.Letter, bad []string) {
+func letterOf(r harness.Record) (l deadletter.Message, bad []string) {
 	rec := &record.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key}
 	for _, h := range r.Headers {
 		rec.Headers = append(rec.Headers, record.Header(h))
 	}
-	return consumer.ReadLetter(rec, r.Value)
+	return deadletter.Parse(rec, r.Value)
 }
 
 func count(r harness.Record, name string) (n int) {

@@ -70,7 +70,7 @@ func Consume(ctx context.Context, cfg ConsumeConfig, line *progress.Line) (*Cons
 				return nil, fmt.Errorf("%s, round %d: %w", variants[at].name, round+1, err)
 			}
 		}
-		if err := b.replayLetters(ctx, round); err != nil {
+		if err := b.replayDeadLetters(ctx, round); err != nil {
 			return nil, fmt.Errorf("%s, round %d: %w", nameReplay, round+1, err)
 		}
 	}

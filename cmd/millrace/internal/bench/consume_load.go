@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	kafkaconsumer "github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/outbox"
 )
 
@@ -38,7 +39,7 @@ type order struct {
 
 // fillTopic writes the messages of one topic as the relay would.
 func (b *consumeBench) fillTopic(ctx context.Context, p poison) error {
-	for _, topic := range []string{p.topic(), kafkaconsumer.DeadLetterTopic(p.topic()), poisonTopicOf(p)} {
+	for _, topic := range []string{p.topic(), deadletter.Topic(p.topic()), poisonTopicOf(p)} {
 		if err := b.set.CreateTopic(ctx, topic, partitions); err != nil {
 			return err
 		}

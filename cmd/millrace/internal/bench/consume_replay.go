@@ -8,21 +8,21 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	kafkaconsumer "github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/kafka"
 )
 
-// replayLetters fills a new dead-letter topic and measures how fast its letters
-// go back.
-func (b *consumeBench) replayLetters(ctx context.Context, round int) (err error) {
+// replayDeadLetters fills a new dead-letter topic and measures how fast it is
+// replayed.
+func (b *consumeBench) replayDeadLetters(ctx context.Context, round int) (err error) {
 	source := fmt.Sprintf("bench.replay.%d", round)
-	letters := kafkaconsumer.DeadLetterTopic(source)
-	for _, topic := range []string{source, letters} {
+	dead := deadletter.Topic(source)
+	for _, topic := range []string{source, dead} {
 		if err := b.set.CreateTopic(ctx, topic, partitions); err != nil {
 			return err
 		}
 	}
-	if err := b.fillLetters(ctx, source, letters); err != nil {
+	if err := b.fillDeadLetters(ctx, source, dead); err != nil {
 		return err
 	}
 	conf := kafka.Config{Brokers: b.set.Kafka, ClientID: "bench"}
@@ -37,13 +37,13 @@ func (b *consumeBench) replayLetters(ctx context.Context, round int) (err error)
 	}
 	defer func() { err = errors.Join(err, pub.Close()) }()
 	began := time.Now()
-	res, err := kafkaconsumer.Replay(ctx, kafkaconsumer.ReplayConfig{Topic: letters, Reader: reader, Publisher: pub, Execute: true, Rate: -1})
+	res, err := deadletter.Replay(ctx, dead, reader, pub, deadletter.Config{Rate: -1})
 	if err != nil {
 		return err
 	}
 	took := time.Since(began)
 	b.replay.add(res.Replayed, took, b.cfg.Letters)
-	b.line.Say("round %d  %-26s %9.0f msg/s  (%d letters in %s)", round+1, nameReplay, float64(res.Replayed)/took.Seconds(), res.Replayed, took.Round(time.Millisecond))
+	b.line.Say("round %d  %-26s %9.0f msg/s  (%d dead letters in %s)", round+1, nameReplay, float64(res.Replayed)/took.Seconds(), res.Replayed, took.Round(time.Millisecond))
 	ends, err := b.broker.Ends(ctx, source)
 	if err != nil {
 		return err
@@ -53,8 +53,8 @@ func (b *consumeBench) replayLetters(ctx context.Context, round int) (err error)
 	return nil
 }
 
-// fillLetters writes letters as a consumer's dead-letter step does.
-func (b *consumeBench) fillLetters(ctx context.Context, source, letters string) error {
+// fillDeadLetters writes dead letters as a consumer does.
+func (b *consumeBench) fillDeadLetters(ctx context.Context, source, dead string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.set.Kafka...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
 	if err != nil {
 		return err
@@ -64,11 +64,11 @@ func (b *consumeBench) fillLetters(ctx context.Context, source, letters string) 
 	at := time.Now().UTC().Format(time.RFC3339Nano)
 	for n := range recs {
 		r := b.record(noPoison, n, at)
-		r.Topic = letters
+		r.Topic = dead
 		for _, h := range [][2]string{
-			{kafkaconsumer.HeaderOriginalTopic, source}, {kafkaconsumer.HeaderOriginalGroup, "bench"}, {kafkaconsumer.HeaderTargetGroup, "bench"},
-			{kafkaconsumer.HeaderDisposition, string(kafkaconsumer.DispositionExhausted)}, {kafkaconsumer.HeaderAttempts, "4"},
-			{kafkaconsumer.HeaderExceptionMessage, errPlanted.Error()}, {kafkaconsumer.HeaderFailedAt, at},
+			{deadletter.HeaderOriginalTopic, source}, {deadletter.HeaderOriginalGroup, "bench"}, {deadletter.HeaderTargetGroup, "bench"},
+			{deadletter.HeaderDisposition, string(deadletter.DispositionExhausted)}, {deadletter.HeaderAttempts, "4"},
+			{deadletter.HeaderExceptionMessage, errPlanted.Error()}, {deadletter.HeaderFailedAt, at},
 		} {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
 		}

@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/config"
 )
 
-// dltFlags are those that all dlt commands have: which letters, and how to print.
+// dltFlags are those that all dlt commands have: which dead letters, and how to print.
 type dltFlags struct {
 	topic, dltTopic string
 	partitions      []int32
@@ -38,23 +38,23 @@ func (d *dltFlags) addTopic(f *pflag.FlagSet) {
 
 func (d *dltFlags) addFilter(f *pflag.FlagSet) {
 	f.Int32SliceVar(&d.partitions, "partition", nil, "only these `partitions` of the dead-letter topic")
-	f.Int64Var(&d.from, "from-offset", 0, "only letters from this offset on")
-	f.Int64Var(&d.to, "to-offset", 0, "only letters before this offset, 0 for no bound")
+	f.Int64Var(&d.from, "from-offset", 0, "only dead letters from this offset on")
+	f.Int64Var(&d.to, "to-offset", 0, "only dead letters before this offset, 0 for no bound")
 	f.StringVar(&d.since, "since", "", "only failures since this time, or this long ago: 2026-11-22T10:00:00Z or 2h")
 	f.StringVar(&d.until, "until", "", "only failures before this time, or before this long ago")
-	f.StringVar(&d.key, "key", "", "only letters of this key")
-	f.StringVar(&d.group, "group", "", "only letters of the consumer group that failed")
-	f.StringSliceVar(&d.dispositions, "disposition", nil, "only letters given up for these: decode, fatal, exhausted, panic, timeout, quarantined")
-	f.StringVar(&d.error, "error", "", "only letters whose error message this regular expression matches")
+	f.StringVar(&d.key, "key", "", "only dead letters of this key")
+	f.StringVar(&d.group, "group", "", "only dead letters of the consumer group that failed")
+	f.StringSliceVar(&d.dispositions, "disposition", nil, "only dead letters with one of these dispositions: decode, fatal, exhausted, panic, timeout, quarantined")
+	f.StringVar(&d.error, "error", "", "only dead letters whose error message matches this regular expression")
 	d.hasKey = func() bool { return f.Changed("key") }
 }
 
-// letters is the dead-letter topic.
-func (d *dltFlags) letters() string {
+// deadLetterTopic is the topic that the command works on.
+func (d *dltFlags) deadLetterTopic() string {
 	if d.dltTopic != "" {
 		return d.dltTopic
 	}
-	return consumer.DeadLetterTopic(d.topic)
+	return deadletter.Topic(d.topic)
 }
 
 // needTopic refuses to guess whose dead letters are meant.
@@ -65,11 +65,11 @@ func (d *dltFlags) needTopic() error {
 	return nil
 }
 
-// config is what all work on the letters starts from; its error joins all that is
+// config is what all work on dead letters starts from; its error joins all that is
 // wrong with the flags.
-func (d *dltFlags) config(now time.Time) (consumer.ReplayConfig, error) {
-	cfg := consumer.ReplayConfig{Topic: d.letters(), Source: d.topic}
-	f := consumer.Filter{Partitions: d.partitions, FromOffset: d.from, ToOffset: d.to, Group: d.group}
+func (d *dltFlags) config(now time.Time) (deadletter.Config, error) {
+	cfg := deadletter.Config{Source: d.topic}
+	f := deadletter.Filter{Partitions: d.partitions, FromOffset: d.from, ToOffset: d.to, Group: d.group}
 	errs := []error{d.needTopic()}
 	if d.from < 0 || d.to < 0 || d.to > 0 && d.to <= d.from {
 		errs = append(errs, errors.New("--from-offset, --to-offset: must not be negative, and the second must be the higher one"))
@@ -81,10 +81,10 @@ func (d *dltFlags) config(now time.Time) (consumer.ReplayConfig, error) {
 		f.Key = []byte(d.key)
 	}
 	for _, name := range d.dispositions {
-		if !slices.Contains(dispositions, consumer.Disposition(name)) {
+		if !slices.Contains(dispositions, deadletter.Disposition(name)) {
 			errs = append(errs, fmt.Errorf("--disposition: is %q: give decode, fatal, exhausted, panic, timeout or quarantined", name))
 		}
-		f.Dispositions = append(f.Dispositions, consumer.Disposition(name))
+		f.Dispositions = append(f.Dispositions, deadletter.Disposition(name))
 	}
 	if d.error != "" {
 		var err error
@@ -98,9 +98,9 @@ func (d *dltFlags) config(now time.Time) (consumer.ReplayConfig, error) {
 }
 
 // dispositions are all that a filter may name.
-var dispositions = []consumer.Disposition{
-	consumer.DispositionDecode, consumer.DispositionFatal, consumer.DispositionExhausted,
-	consumer.DispositionPanic, consumer.DispositionTimeout, consumer.DispositionQuarantined,
+var dispositions = []deadletter.Disposition{
+	deadletter.DispositionDecode, deadletter.DispositionFatal, deadletter.DispositionExhausted,
+	deadletter.DispositionPanic, deadletter.DispositionTimeout, deadletter.DispositionQuarantined,
 }
 
 // moment reads a time, or how long before now it was.
@@ -121,7 +121,7 @@ func moment(flag, v string, now time.Time, at *time.Time) error {
 }
 
 func (a *app) dlt() *cobra.Command {
-	return group("dlt", "List, show, replay and settle dead letters",
+	return group("dlt", "List, show and resolve dead letters",
 		a.dltList(), a.dltShow(), a.dltStats(), a.dltExport(),
 		a.dltReplay(), a.dltSkip(), a.dltDiscard(), a.dltPark(), a.dltAudit())
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
 func (a *app) dltExport() *cobra.Command {
@@ -24,15 +24,15 @@ func (a *app) dltExport() *cobra.Command {
 		long: `Writes the dead letters that the filters choose, each as one line of JSON with its
 headers, its key and its value in base64, to standard output or to a file that
 does not exist yet. Nothing is changed by it.`,
-		example: `  millrace dlt export --topic notification.v1 > letters.jsonl
-  millrace dlt export --topic notification.v1 --group views --done --out letters.jsonl`,
+		example: `  millrace dlt export --topic notification.v1 > dead-letters.jsonl
+  millrace dlt export --topic notification.v1 --group views --done --out dead-letters.jsonl`,
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {
 			d.addTopic(f)
 			d.addFilter(f)
-			f.BoolVar(&done, "done", false, "also those that were dealt with")
+			f.BoolVar(&done, "done", false, "also resolved ones")
 			f.StringVar(&out, "out", "-", "file to write, - for standard output")
-			f.IntVar(&d.limit, "limit", 0, "most letters, 0 for all")
+			f.IntVar(&d.limit, "limit", 0, "write at most this many, 0 for all")
 			_ = f.MarkHidden("json") // it is always JSON
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
@@ -54,13 +54,13 @@ does not exist yet. Nothing is changed by it.`,
 	})
 }
 
-// export writes the letters to w and returns how many they were.
+// export writes the dead letters to w and returns their number.
 func (c *call) export(ctx context.Context, d *dltFlags, done bool, w io.Writer) (n int, err error) {
 	buffered := bufio.NewWriterSize(w, 1<<16)
 	lines := json.NewEncoder(buffered)
 	lines.SetEscapeHTML(false)
-	err = c.eachLetter(ctx, d, done, func(l *consumer.Letter) error {
-		if err := lines.Encode(newShownLetter(l)); err != nil {
+	err = c.eachMessage(ctx, d, done, func(l *deadletter.Message) error {
+		if err := lines.Encode(newShownMessage(l)); err != nil {
 			return err
 		}
 		if n++; d.limit > 0 && n >= d.limit {

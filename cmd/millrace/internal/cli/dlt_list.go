@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -25,7 +25,7 @@ func (a *app) dltList() *cobra.Command {
 		use: "list", short: "List the dead letters of a topic",
 		long: `Lists the open dead letters of a topic, and with --done also those that were
 replayed, skipped, discarded or parked. With a Postgres address STATE says which;
-without one it says settled.`,
+without one it says resolved.`,
 		example: `  millrace dlt list --topic notification.v1 --kafka localhost:9092
   millrace dlt list --topic notification.v1 --group views --since 2h --error 'timeout|refused' --json
   millrace dlt list --topic orders --dlt-topic orders-dlt`,
@@ -33,14 +33,14 @@ without one it says settled.`,
 		flags: func(f *pflag.FlagSet) {
 			d.addTopic(f)
 			d.addFilter(f)
-			f.BoolVar(&done, "done", false, "also those that were dealt with")
-			f.IntVar(&d.limit, "limit", 100, "most letters, 0 for all")
+			f.BoolVar(&done, "done", false, "also resolved ones")
+			f.IntVar(&d.limit, "limit", 100, "list at most this many, 0 for all")
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
-			letters := []letter{}
-			err := c.eachLetter(ctx, &d, done, func(l *consumer.Letter) error {
-				letters = append(letters, newLetter(l))
-				if d.limit > 0 && len(letters) >= d.limit {
+			found := []listedMessage{}
+			err := c.eachMessage(ctx, &d, done, func(l *deadletter.Message) error {
+				found = append(found, newListedMessage(l))
+				if d.limit > 0 && len(found) >= d.limit {
 					return errEnough
 				}
 				return nil
@@ -48,45 +48,45 @@ without one it says settled.`,
 			if err != nil {
 				return err
 			}
-			return c.printLetters(letters, d.asJSON)
+			return c.printMessages(found, d.asJSON)
 		},
 	})
 }
 
-// eachLetter calls fn for the letters that d chooses, the open ones or all.
-func (c *call) eachLetter(ctx context.Context, d *dltFlags, done bool, fn func(*consumer.Letter) error) (err error) {
+// eachMessage calls fn for the dead letters that d chooses, the open ones or all.
+func (c *call) eachMessage(ctx context.Context, d *dltFlags, done bool, fn func(*deadletter.Message) error) (err error) {
 	cfg, err := d.config(time.Now())
 	if err != nil {
 		return usageError{err}
 	}
 	if !done {
-		cfg.Filter.States = []consumer.State{consumer.StateOpen}
+		cfg.Filter.States = []deadletter.State{deadletter.StateOpen}
 	}
-	k, err := c.openDesk(ctx, false)
+	k, err := c.openDeadLetters(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.close()) }()
-	if err := k.equip(ctx, &cfg); err != nil {
+	if err := k.configure(ctx, &cfg); err != nil {
 		return err
 	}
-	err = consumer.List(ctx, cfg, func(l consumer.Letter) error { return fn(&l) })
+	err = deadletter.List(ctx, d.deadLetterTopic(), k.reader, cfg, func(l deadletter.Message) error { return fn(&l) })
 	if errors.Is(err, errEnough) {
 		return nil
 	}
 	return c.explain(ctx, d, err)
 }
 
-func (c *call) printLetters(letters []letter, asJSON bool) error {
+func (c *call) printMessages(list []listedMessage, asJSON bool) error {
 	if asJSON {
-		return printJSON(c.Out, letters)
+		return printJSON(c.Out, list)
 	}
-	if len(letters) == 0 {
+	if len(list) == 0 {
 		_, err := fmt.Fprintln(c.Out, "no dead letters")
 		return err
 	}
 	rows := [][]string{{"PLACE", "STATE", "FAILED", "KEY", "TYPE", "GROUP", "WHY", "ATTEMPTS", "REPLAYS", "REASON"}}
-	for _, l := range letters {
+	for _, l := range list {
 		rows = append(rows, []string{
 			fmt.Sprintf("%d/%d", l.Partition, l.Offset), l.State, l.FailedAt.Format(time.RFC3339), strconv.Quote(l.Key), l.EventType, l.Group,
 			l.Disposition, strconv.Itoa(l.Attempts), strconv.Itoa(l.Replays), oneLine(l.Reason),
@@ -95,8 +95,8 @@ func (c *call) printLetters(letters []letter, asJSON bool) error {
 	return printTable(c.Out, rows)
 }
 
-// letter is what dlt list --json prints for each dead letter.
-type letter struct {
+// listedMessage is what dlt list --json prints for each dead letter.
+type listedMessage struct {
 	Topic           string    `json:"topic"` // the dead-letter topic
 	Partition       int32     `json:"partition"`
 	Offset          int64     `json:"offset"`
@@ -118,16 +118,16 @@ type letter struct {
 	Decision        *decided  `json:"decision,omitempty"`
 }
 
-// decided is who dealt with a letter, when and why.
+// decided is who resolved a dead letter, when and why.
 type decided struct {
-	Act   string    `json:"act"`
-	Actor string    `json:"actor"`
-	Note  string    `json:"note"`
-	At    time.Time `json:"at"`
+	Operation string    `json:"operation"`
+	Actor     string    `json:"actor"`
+	Note      string    `json:"note"`
+	At        time.Time `json:"at"`
 }
 
-func newLetter(l *consumer.Letter) letter {
-	out := letter{
+func newListedMessage(l *deadletter.Message) listedMessage {
+	out := listedMessage{
 		Topic: l.Record.Topic, Partition: l.Record.Partition, Offset: l.Record.Offset, State: string(l.State), FailedAt: l.FailedAt.UTC(),
 		Key: string(l.Record.Key), EventID: headerText(l.Record, outbox.HeaderEventID), EventType: headerText(l.Record, outbox.HeaderEventType),
 		Source: l.OriginalTopic, SourcePartition: l.OriginalPartition, SourceOffset: l.OriginalOffset,
@@ -135,7 +135,7 @@ func newLetter(l *consumer.Letter) letter {
 		Replays: l.ReplayCount, ValueOmitted: l.ValueOmitted,
 	}
 	if l.Decision != nil {
-		out.Decision = &decided{l.Decision.Act, l.Decision.Actor, l.Decision.Note, l.Decision.At.UTC()}
+		out.Decision = &decided{l.Decision.Operation, l.Decision.Actor, l.Decision.Note, l.Decision.At.UTC()}
 	}
 	return out
 }

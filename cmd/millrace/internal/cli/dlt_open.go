@@ -6,37 +6,37 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
-	"github.com/millrace-go/millrace/adapters/consumer/audit"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter/audit"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/adapters/kafka"
 )
 
-// desk is what the dlt commands work with.
-type desk struct {
-	letters *kafka.DeadLetters
-	db      *sql.DB     // nil without a database
-	book    *audit.Book // nil without a database
+// deadLetters is what the dlt commands work with.
+type deadLetters struct {
+	reader *kafka.DeadLetters
+	db     *sql.DB    // nil without a database
+	audit  *audit.Log // nil without a database
 }
 
-// openDesk reaches the servers. Without a Postgres address it has no database, and
-// then, or with unrecorded, no book.
-func (c *call) openDesk(ctx context.Context, unrecorded bool) (d *desk, err error) {
+// openDeadLetters connects to the servers. Without a Postgres address there is no
+// database, and then, or with noAudit, no audit log.
+func (c *call) openDeadLetters(ctx context.Context, noAudit bool) (d *deadLetters, err error) {
 	adm, _, err := reachKafka(ctx, c.cfg.Kafka)
 	if err != nil {
 		return nil, err
 	}
 	adm.Close()
-	d = &desk{}
-	if d.letters, err = kafka.NewDeadLetters(kafka.Config{Brokers: c.cfg.Kafka, ClientID: "millrace-dlt"}); err != nil {
+	d = &deadLetters{}
+	if d.reader, err = kafka.NewDeadLetters(kafka.Config{Brokers: c.cfg.Kafka, ClientID: "millrace-dlt"}); err != nil {
 		return nil, err
 	}
 	switch {
 	case c.cfg.Postgres == "":
-	case unrecorded:
+	case noAudit:
 		d.db, err = reachPostgres(ctx, c.cfg.Postgres)
 	default:
-		err = d.openBook(ctx, c.cfg.Postgres)
+		err = d.openAudit(ctx, c.cfg.Postgres)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
@@ -44,20 +44,20 @@ func (c *call) openDesk(ctx context.Context, unrecorded bool) (d *desk, err erro
 	return d, nil
 }
 
-func (d *desk) openBook(ctx context.Context, dsn string) (err error) {
+func (d *deadLetters) openAudit(ctx context.Context, dsn string) (err error) {
 	if d.db, err = reachPostgres(ctx, dsn); err != nil {
 		return err
 	}
-	if d.book, err = audit.New(d.db, audit.Config{}); err != nil {
+	if d.audit, err = audit.New(d.db, audit.Config{}); err != nil {
 		return err
 	}
-	return d.book.Check(ctx)
+	return d.audit.Check(ctx)
 }
 
-func (d *desk) close() error {
+func (d *deadLetters) close() error {
 	var errs []error
-	if d.letters != nil {
-		errs = append(errs, d.letters.Close())
+	if d.reader != nil {
+		errs = append(errs, d.reader.Close())
 	}
 	if d.db != nil {
 		errs = append(errs, d.db.Close())
@@ -65,14 +65,13 @@ func (d *desk) close() error {
 	return errors.Join(errs...)
 }
 
-// equip gives cfg the reader, the book and the quarantine.
-func (d *desk) equip(ctx context.Context, cfg *consumer.ReplayConfig) error {
-	cfg.Reader = d.letters
+// configure gives cfg the audit log and the quarantine.
+func (d *deadLetters) configure(ctx context.Context, cfg *deadletter.Config) error {
 	if d.db == nil {
 		return nil
 	}
-	if d.book != nil {
-		cfg.Book = d.book
+	if d.audit != nil {
+		cfg.AuditLog = d.audit
 	}
 	store, err := quarantine.NewStore(d.db)
 	if err != nil {
@@ -88,8 +87,8 @@ func (d *desk) equip(ctx context.Context, cfg *consumer.ReplayConfig) error {
 	return nil
 }
 
-// explain adds to the error of a topic that is not there what other dead-letter
-// topics of the source there are.
+// explain adds to the error of a topic that does not exist which other dead-letter
+// topics the source has.
 func (c *call) explain(ctx context.Context, d *dltFlags, err error) error {
 	if !errors.Is(err, kafka.ErrNoTopic) || d.dltTopic != "" {
 		return err

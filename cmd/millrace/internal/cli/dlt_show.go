@@ -10,12 +10,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
-// shownLetter is what dlt show --json prints, and dlt export for each letter.
-type shownLetter struct {
-	letter
+// shownMessage is what dlt show --json prints, and dlt export for each dead letter.
+type shownMessage struct {
+	listedMessage
 	Headers []shownHeader `json:"headers"`
 	KeyRaw  []byte        `json:"key_base64"` // null for a null key
 	Value   []byte        `json:"value"`      // base64; null for a null value
@@ -26,8 +26,8 @@ type shownHeader struct {
 	Value []byte `json:"value"` // base64
 }
 
-func newShownLetter(l *consumer.Letter) shownLetter {
-	s := shownLetter{letter: newLetter(l), KeyRaw: l.Record.Key, Value: l.Value, Headers: []shownHeader{}}
+func newShownMessage(l *deadletter.Message) shownMessage {
+	s := shownMessage{listedMessage: newListedMessage(l), KeyRaw: l.Record.Key, Value: l.Value, Headers: []shownHeader{}}
 	for _, h := range l.Record.Headers {
 		s.Headers = append(s.Headers, shownHeader{h.Key, h.Value})
 	}
@@ -49,29 +49,29 @@ func (a *app) dltShow() *cobra.Command {
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
 			d.partitions, d.from, d.to = []int32{partition}, offset, offset+1
-			var found *consumer.Letter
-			err := c.eachLetter(ctx, &d, true, func(l *consumer.Letter) error { found = l; return errEnough })
+			var found *deadletter.Message
+			err := c.eachMessage(ctx, &d, true, func(l *deadletter.Message) error { found = l; return errEnough })
 			switch {
 			case err != nil:
 				return err
 			case found == nil:
-				return fmt.Errorf("there is no dead letter at partition %d, offset %d of %s", partition, offset, d.letters())
+				return fmt.Errorf("there is no dead letter at partition %d, offset %d of %s", partition, offset, d.deadLetterTopic())
 			}
-			return c.printLetter(found, d.asJSON)
+			return c.printMessage(found, d.asJSON)
 		},
 	})
 }
 
-func (c *call) printLetter(l *consumer.Letter, asJSON bool) error {
+func (c *call) printMessage(l *deadletter.Message, asJSON bool) error {
 	if asJSON {
-		return printJSON(c.Out, newShownLetter(l))
+		return printJSON(c.Out, newShownMessage(l))
 	}
 	rows := [][]string{
 		{"place", fmt.Sprintf("%s partition %d offset %d", l.Record.Topic, l.Record.Partition, l.Record.Offset)},
 		{"state", stateLine(l)},
 		{"came from", fmt.Sprintf("%s partition %d offset %d", l.OriginalTopic, l.OriginalPartition, l.OriginalOffset)},
 		{"group", l.Group},
-		{"given up for", string(l.Disposition)},
+		{"disposition", string(l.Disposition)},
 		{"attempts", strconv.Itoa(l.Attempts)},
 		{"replays", strconv.Itoa(l.ReplayCount)},
 		{"key", strconv.Quote(string(l.Record.Key))},
@@ -92,7 +92,7 @@ func (c *call) printLetter(l *consumer.Letter, asJSON bool) error {
 }
 
 // stateLine says what became of l and, if that is known, who decided and why.
-func stateLine(l *consumer.Letter) string {
+func stateLine(l *deadletter.Message) string {
 	if l.Decision == nil {
 		return string(l.State)
 	}
@@ -106,7 +106,7 @@ func stateLine(l *consumer.Letter) string {
 // headerLine shows Spring's integers as such.
 func headerLine(name string, v []byte) string {
 	switch name {
-	case consumer.HeaderOriginalPartition, consumer.HeaderOriginalOffset, consumer.HeaderOriginalTimestamp:
+	case deadletter.HeaderOriginalPartition, deadletter.HeaderOriginalOffset, deadletter.HeaderOriginalTimestamp:
 		switch len(v) {
 		case 4:
 			return strconv.FormatInt(int64(int32(binary.BigEndian.Uint32(v))), 10)

@@ -13,14 +13,14 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
-// dltStats is what dlt stats --json prints. All but letters and states is of the
-// open letters.
+// dltStats is what dlt stats --json prints. All but total and states is of the open
+// dead letters.
 type dltStats struct {
 	Topic        string         `json:"topic"`
-	Letters      int            `json:"letters"`
+	Total        int            `json:"total"`
 	States       map[string]int `json:"states"`
 	Keys         int            `json:"keys"`
 	Oldest       *time.Time     `json:"oldest"` // null if none is open
@@ -46,26 +46,26 @@ ones by partition, consumer group, disposition and type of error.`,
 			if err != nil {
 				return usageError{err}
 			}
-			k, err := c.openDesk(ctx, false)
+			k, err := c.openDeadLetters(ctx, false)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, k.close()) }()
-			if err := k.equip(ctx, &cfg); err != nil {
+			if err := k.configure(ctx, &cfg); err != nil {
 				return err
 			}
-			st, err := consumer.Summarize(ctx, cfg)
+			st, err := deadletter.Summarize(ctx, d.deadLetterTopic(), k.reader, cfg)
 			if err != nil {
 				return c.explain(ctx, &d, err)
 			}
-			return c.printStats(cfg.Topic, &st, d.asJSON)
+			return c.printStats(d.deadLetterTopic(), &st, d.asJSON)
 		},
 	})
 }
 
-func (c *call) printStats(topic string, st *consumer.Stats, asJSON bool) error {
+func (c *call) printStats(topic string, st *deadletter.Stats, asJSON bool) error {
 	report := dltStats{
-		Topic: topic, Letters: st.Letters, States: named(st.States), Keys: st.Keys, Partitions: named(st.Partitions),
+		Topic: topic, Total: st.Total, States: named(st.States), Keys: st.Keys, Partitions: named(st.Partitions),
 		Groups: named(st.Groups), Dispositions: named(st.Dispositions), Errors: named(st.Errors),
 	}
 	if !st.Oldest.IsZero() {
@@ -75,12 +75,12 @@ func (c *call) printStats(topic string, st *consumer.Stats, asJSON bool) error {
 	if asJSON {
 		return printJSON(c.Out, report)
 	}
-	open := st.States[consumer.StateOpen]
-	fmt.Fprintf(c.Out, "%s of %s, %d open, of %s\n", plural(st.Letters, "dead letter"), topic, open, plural(st.Keys, "key"))
+	open := st.States[deadletter.StateOpen]
+	fmt.Fprintf(c.Out, "%s of %s, %d open, of %s\n", plural(st.Total, "dead letter"), topic, open, plural(st.Keys, "key"))
 	if open > 0 {
 		fmt.Fprintf(c.Out, "failed from %s to %s\n", report.Oldest.Format(time.RFC3339), report.Newest.Format(time.RFC3339))
 	}
-	rows := [][]string{{"BY", "", "LETTERS"}}
+	rows := [][]string{{"BY", "", "DEAD LETTERS"}}
 	for _, part := range []struct {
 		by     string
 		counts map[string]int

@@ -126,7 +126,7 @@ func TestDLT_WhatIsSettledIsNotOfferedAgainAndSaysByWhomAndWhy(t *testing.T) {
 
 	require.Contains(t, b.dlt("skip", "--key", "k1").out, "would skip 1 of 6 open dead letters (5 not chosen)")
 	require.Contains(t, b.dlt("skip", "--key", "k1", "--note", "mended by hand", "--yes").out, "skipped 1 of 6")
-	require.Contains(t, b.dlt("discard", "--from-offset", "2", "--to-offset", "4", "--note", "test data", "--yes").out, "gave up 2 of 2")
+	require.Contains(t, b.dlt("discard", "--from-offset", "2", "--to-offset", "4", "--note", "test data", "--yes").out, "discarded 2 of 2")
 	got = b.try("park", "--key", "k4", "--yes")
 	require.Equal(t, 1, got.code)
 	require.Contains(t, got.stderr, ".parking: topic does not exist: make it with 2 partitions, or give --create-topic")
@@ -149,23 +149,23 @@ func TestDLT_WhatIsSettledIsNotOfferedAgainAndSaysByWhomAndWhy(t *testing.T) {
 	require.Len(t, parked, 1)
 	require.Equal(t, "bytes\x00of views", string(parked[0].Value))
 	require.Equal(t, "asked", parked[0].Header("dlt-parked-note"))
-	require.Contains(t, b.dlt("replay", "--dlt-topic", b.topic+".parking", "--yes").out, "replayed 1 of 1", "parked letters can be replayed")
+	require.Contains(t, b.dlt("replay", "--dlt-topic", b.topic+".parking", "--yes").out, "replayed 1 of 1", "parked dead letters can be replayed")
 
-	var acts []struct {
+	var entries []struct {
 		Action, Actor, Topic, Note, Outcome string
-		Letters, Done                       int
+		Open, Resolved                      int
 		Filter                              map[string]any
 	}
 	audit := run(t, nil, "dlt", "audit", "--postgres", b.dsn, "--json")
 	require.Zero(t, audit.code, audit.stderr)
-	require.NoError(t, json.Unmarshal([]byte(audit.out), &acts))
-	require.Len(t, acts, 5)
-	require.Equal(t, "skip", acts[4].Action)
-	require.Equal(t, "done", acts[4].Outcome)
-	require.Equal(t, map[string]any{"key": "k1"}, acts[4].Filter)
-	require.Equal(t, 1, acts[4].Done)
-	require.Equal(t, 6, acts[4].Letters)
-	require.Equal(t, b.topic+".parking", acts[0].Topic)
+	require.NoError(t, json.Unmarshal([]byte(audit.out), &entries))
+	require.Len(t, entries, 5)
+	require.Equal(t, "skip", entries[4].Action)
+	require.Equal(t, "done", entries[4].Outcome)
+	require.Equal(t, map[string]any{"key": "k1"}, entries[4].Filter)
+	require.Equal(t, 1, entries[4].Resolved)
+	require.Equal(t, 6, entries[4].Open)
+	require.Equal(t, b.topic+".parking", entries[0].Topic)
 	require.Contains(t, run(t, nil, "dlt", "audit", "--postgres", b.dsn, "--dlt-topic", b.topic+".dlt").out, "test data")
 }
 
@@ -179,7 +179,7 @@ func TestDLT_ActsNeedAnAuditOrSayThatTheyHaveNone(t *testing.T) {
 	require.Equal(t, 2, got.code)
 	require.Contains(t, got.stderr, "--no-audit")
 	b.dlt("skip", "--yes", "--note", "x", "--no-audit", "--limit", "1")
-	require.Equal(t, "settled", b.list("--done")[0].State)
+	require.Equal(t, "resolved", b.list("--done")[0].State)
 	require.Len(t, b.list(), 1)
 	b.dsn = harness.EmptyDatabase(t).DSN
 	got = b.try("skip", "--yes", "--note", "x")
@@ -220,14 +220,14 @@ func TestDLT_FiltersChoose(t *testing.T) {
 		require.Contains(t, got.stderr, part)
 	}
 	var st struct {
-		Letters, Keys        int
+		Total, Keys          int
 		States, Groups       map[string]int
 		Dispositions, Errors map[string]int
 		Oldest               string
 	}
 	b.dlt("skip", "--key", "b", "--note", "x", "--yes")
 	require.NoError(t, json.Unmarshal([]byte(b.dlt("stats", "--json").out), &st))
-	require.Equal(t, 2, st.Letters)
+	require.Equal(t, 2, st.Total)
 	require.Equal(t, map[string]int{"open": 1, "skipped": 1}, st.States)
 	require.Equal(t, map[string]int{"views": 1}, st.Groups)
 	require.Equal(t, map[string]int{"panic": 1}, st.Dispositions)
@@ -240,7 +240,7 @@ func TestDLT_ExportsEveryByte(t *testing.T) {
 	b := newLetterbox(t, ".dlt")
 	b.put(b.topic+".dlt", 0, 1, "\x00\xffkey", "views", kheader("binary", "\x00\xff"))
 	require.NoError(t, b.cl.ProduceSync(t.Context(), &kgo.Record{Topic: b.topic + ".dlt", Partition: 1}).FirstErr())
-	file := filepath.Join(t.TempDir(), "letters.jsonl")
+	file := filepath.Join(t.TempDir(), "dead-letters.jsonl")
 	require.Contains(t, b.dlt("export", "--out", file).stderr, "wrote 2 dead letters")
 	require.Equal(t, 1, b.try("export", "--out", file).code, "no file is overwritten")
 	text, err := os.ReadFile(file)

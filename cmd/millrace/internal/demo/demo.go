@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/notifier/codec"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/check"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/latency"
@@ -91,7 +91,7 @@ func Run(ctx context.Context, cfg Config, w io.Writer) (*Report, error) {
 	if len(cfg.Servers.Kafka) > 0 {
 		s.topic += ".demo-" + s.run // not among what others have there
 	}
-	s.dead = consumer.DeadLetterTopic(s.topic)
+	s.dead = deadletter.Topic(s.topic)
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}

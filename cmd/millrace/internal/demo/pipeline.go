@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/notifier/codec"
 	"github.com/millrace-go/millrace/adapters/notifier/postgres"
@@ -142,9 +143,8 @@ func (s *show) replay(ctx context.Context) error {
 		return err
 	}
 	defer reader.Close()
-	_, err = consumer.Replay(ctx, consumer.ReplayConfig{
-		Topic: s.dead, Reader: reader, Publisher: s.pipe.pub, Execute: true, Rate: -1,
-		Filter: consumer.Filter{Group: s.pipe.group},
+	_, err = deadletter.Replay(ctx, s.dead, reader, s.pipe.pub, deadletter.Config{
+		Rate: -1, Filter: deadletter.Filter{Group: s.pipe.group},
 	})
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
