@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/consumer/deadletter/audit"
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter/audit"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
