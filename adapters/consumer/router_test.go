@@ -117,7 +117,7 @@ func TestRouter_TurnsEachKindOfFailureIntoADeadLetter(t *testing.T) {
 			r := newRouter(t, consumer.Config{DeadLetters: b, Hooks: done.hooks(), Retry: consumer.FixedBackOff(time.Millisecond, 1)})
 			f := newFeed()
 			timeout := time.Hour
-			if want == consumer.DispositionTimeout {
+			if want == deadletter.DispositionTimeout {
 				timeout = 20 * time.Millisecond
 			}
 			r.Handle("views", topic, f, handle, consumer.WithTimeout(timeout))
