@@ -67,7 +67,7 @@ func TestDue_NoSlotTwiceAndNoneForgotten(t *testing.T) {
 			for range 100 {
 				now = now.Add(time.Duration(random.Int64N(int64(9 * time.Minute))))
 				d := due(every(time.Minute), p, 10*time.Minute, settled, now)
-				settled = d.settled
+				settled = d.done
 				for _, s := range d.slots {
 					require.False(t, s.After(now))
 					require.True(t, s.After(settled))

@@ -14,7 +14,7 @@ import (
 func ParseDuration(text string) (time.Duration, error) {
 	d, ok := parseDuration(strings.TrimSpace(text))
 	if !ok || d < 0 {
-		return 0, fmt.Errorf("%q is no duration: give one such as PT10S, 10s or 10000 (milliseconds)", text)
+		return 0, fmt.Errorf("must be a duration such as PT10S, 10s or 10000 (milliseconds), is %q", text)
 	}
 	return d, nil
 }

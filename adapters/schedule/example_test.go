@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
 // docs/jobs.md: from here
 
 // runJobs runs one job at its times, on one node at a time, until ctx ends.
 func runJobs(ctx context.Context, db *sql.DB) error {
-	locks, err1 := schedule.NewPostgresLocks(db)
-	locker, err2 := schedule.NewLocker(locks, schedule.LockerConfig{})
+	locks, err1 := lock.NewPostgres(db)
+	locker, err2 := lock.NewLocker(locks, lock.Config{})
 	history, err3 := schedule.NewPostgresHistory(db)
 	jobs := []schedule.Job{{
 		Name: "closeInvoices", Schedule: "0 */5 * * * *", LockAtLeastFor: "PT10S",
@@ -37,7 +38,7 @@ func closeInvoices(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	defer tx.Rollback()
-	if err := schedule.Guard(ctx, tx); err != nil {
+	if err := lock.Guard(ctx, tx); err != nil {
 		return err // somebody else has the lock
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE invoice SET closed = true WHERE due < now() AND NOT closed`); err != nil {
@@ -57,25 +58,6 @@ func Example() {
 	if err := runJobs(ctx, db); err != nil {
 		fmt.Println(err)
 	}
-}
-
-// A task under a lock, without a schedule: whoever comes second is skipped.
-func ExampleLocker_Do() {
-	locker, err := schedule.NewLocker(schedule.NewMemoryLocks(), schedule.LockerConfig{})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	lock := schedule.Lock{Name: "report", AtMostFor: time.Minute, AtLeastFor: 10 * time.Second}
-	for range 2 {
-		result := locker.Do(context.Background(), lock, func(ctx context.Context) error {
-			return schedule.AssertLocked(ctx)
-		})
-		fmt.Println(result.Executed, result.Err)
-	}
-	// Output:
-	// true <nil>
-	// false <nil>
 }
 
 // What a cron expression means, and which are refused.

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/schedule/internal/holding"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
 // Verdict is what a scheduler did about a slot.
 type Verdict string
 
-// The verdicts. After VerdictHeld and VerdictFailed the slot is tried again.
+// The verdicts. After VerdictHeld and VerdictFailed the slot is attempted again.
 const (
 	VerdictRan    Verdict = "ran"    // here
 	VerdictTaken  Verdict = "taken"  // it has its run already, or is being run
@@ -26,7 +29,7 @@ type JobStatus struct {
 	Next    time.Time `json:"next,omitzero"`
 }
 
-// Status tells how the jobs stand on this node.
+// Status reports how the jobs stand on this node.
 func (s *Scheduler) Status() (all []JobStatus) {
 	for _, f := range s.jobs {
 		all = append(all, f.status())
@@ -36,9 +39,9 @@ func (s *Scheduler) Status() (all []JobStatus) {
 
 // follower brings one job's slots to their runs, one at a time.
 type follower struct {
-	s     *Scheduler
-	job   *job
-	asked chan time.Time // slots from the history
+	s        *Scheduler
+	job      *job
+	requests chan time.Time // slots from the history
 
 	mu    sync.Mutex
 	state JobStatus
@@ -51,71 +54,74 @@ func (f *follower) status() JobStatus {
 	return f.state
 }
 
-func (f *follower) note(change func(*JobStatus)) {
+func (f *follower) update(change func(*JobStatus)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(&f.state)
 }
 
-// longestNap bounds a wait: the wall clock may be set while a timer runs.
-const longestNap = 30 * time.Second
+// maxWait bounds a wait for the next slot: the wall clock may be set while a timer
+// runs.
+const maxWait = 30 * time.Second
 
 // follow runs slots until ctx ends.
 func (f *follower) follow(ctx context.Context) {
 	clock := f.s.cfg.Clock
-	settled, ok := f.settled(ctx)
+	done, ok := f.lastDone(ctx)
 	if !ok {
 		return
 	}
 	for ctx.Err() == nil {
 		now := clock.Now()
-		if now.Before(settled) { // the clock was set back; slots that were run are still known
-			settled = now
+		if now.Before(done) { // the clock was set back; slots that were run are still known
+			done = now
 		}
-		d := due(f.job.timetable, f.job.Missed, f.job.Grace, settled, now)
-		settled = d.settled
+		p := due(f.job.timetable, f.job.Missed, f.job.Grace, done, now)
+		done = p.done
 		again := false
-		for _, slot := range d.slots {
+		for _, slot := range p.slots {
 			if again = !f.attempt(ctx, slot); again {
 				break
 			}
-			settled = slot
+			done = slot
 		}
-		f.note(func(s *JobStatus) { s.Next = d.next })
-		if len(d.slots) > 0 && !again {
-			continue // it took time: look again
+		f.update(func(s *JobStatus) { s.Next = p.next })
+		if len(p.slots) > 0 && !again {
+			continue // it took time: plan again
 		}
-		nap := longestNap
-		if !d.next.IsZero() {
-			nap = min(nap, d.next.Sub(clock.Now()))
+		wait := maxWait
+		if !p.next.IsZero() {
+			wait = min(wait, p.next.Sub(clock.Now()))
 		}
 		if again {
-			nap = min(nap, f.s.cfg.Retry)
+			wait = min(wait, f.s.cfg.Retry)
 		}
-		f.rest(ctx, nap)
+		f.wait(ctx, wait)
 	}
 }
 
-// settled is the time up to which slots need no look: the last one begun, or, for
-// a job that has never run, the present.
-func (f *follower) settled(ctx context.Context) (time.Time, bool) {
+// lastDone is the time up to which all slots are dealt with: the last one begun,
+// or, for a job that has never run, the present. It reports false if ctx ended.
+func (f *follower) lastDone(ctx context.Context) (time.Time, bool) {
 	for {
 		last, err := f.s.history.Last(ctx, f.job.Name)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return last, false
-		case err == nil && last.IsZero():
-			return f.s.cfg.Clock.Now(), true
-		case err == nil:
+		}
+		if err == nil {
+			f.s.contact.answered(f.job.Name)
+			if last.IsZero() {
+				last = f.s.cfg.Clock.Now()
+			}
 			return last, true
 		}
-		call2(f.s.cfg.Hooks.Failed, f.job.Name, err)
+		f.s.contact.failed(f.job.Name, err)
 		sleep(ctx, f.s.cfg.Clock, f.s.cfg.Retry)
 	}
 }
 
-// rest waits, and meanwhile runs slots that the history asks for.
-func (f *follower) rest(ctx context.Context, d time.Duration) {
+// wait waits for d, and meanwhile runs slots that the history asks for.
+func (f *follower) wait(ctx context.Context, d time.Duration) {
 	t := f.s.cfg.Clock.NewTimer(d)
 	defer t.Stop()
 	for {
@@ -124,48 +130,49 @@ func (f *follower) rest(ctx context.Context, d time.Duration) {
 			return
 		case <-t.C():
 			return
-		case slot := <-f.asked:
+		case slot := <-f.requests:
 			f.attempt(ctx, slot)
 		}
 	}
 }
 
-// ask hands over a slot that the history has as open, if it is this job's policy.
-func (f *follower) ask(r Run, now time.Time) {
-	again := f.job.Crashed == CrashedRerun && r.Outcome.open() && r.Attempt < mostAttempts && now.Sub(r.ScheduledAt) <= f.job.Grace
-	if st := f.status(); !again && r.Outcome != OutcomeRequested || st.Running {
+// request hands over a slot that the history has as open, if the job's policy is
+// to run it.
+func (f *follower) request(r Run, now time.Time) {
+	rerun := f.job.Crashed == CrashedRerun && isOpen(r.Outcome) && r.Attempt < maxAttempts && now.Sub(r.ScheduledAt) <= f.job.Grace
+	if !rerun && r.Outcome != OutcomeRequested || f.status().Running {
 		return
 	}
 	select {
-	case f.asked <- r.ScheduledAt:
+	case f.requests <- r.ScheduledAt:
 	default: // it is still there at the next poll
 	}
 }
 
-// attempt brings a slot to its run, here or elsewhere; false if it is to be tried
-// again.
+// attempt brings a slot to its run, here or elsewhere; false if it is to be
+// attempted again.
 func (f *follower) attempt(ctx context.Context, slot time.Time) bool {
-	v, err := f.try(ctx, slot)
+	v, err := f.runOnce(ctx, slot)
 	if ctx.Err() != nil && v != VerdictRan {
 		return false
 	}
-	hooks := f.s.cfg.Hooks
 	if v == VerdictFailed {
-		call2(hooks.Failed, f.job.Name, err)
+		f.s.contact.failed(f.job.Name, err)
+	} else {
+		f.s.contact.answered(f.job.Name)
 	}
-	if hooks.Slot != nil {
-		hooks.Slot(f.job.Name, slot, v, err)
-	}
+	f.s.cfg.Hooks.Slot(Slot{Job: f.job.Name, ScheduledAt: slot, Verdict: v, Err: err})
 	return v == VerdictRan || v == VerdictTaken
 }
 
-func (f *follower) try(ctx context.Context, at time.Time) (Verdict, error) {
-	is, err := f.s.history.Look(ctx, f.job.Name, at)
+// runOnce runs the slot at if nobody has, and it gets the lock.
+func (f *follower) runOnce(ctx context.Context, at time.Time) (Verdict, error) {
+	is, err := f.s.history.Outcome(ctx, f.job.Name, at)
 	if err != nil {
 		return VerdictFailed, err
 	}
 	rerun := f.job.Crashed == CrashedRerun
-	if is != "" && is != OutcomeRequested && !(rerun && is.open()) {
+	if is != "" && is != OutcomeRequested && !(rerun && isOpen(is)) {
 		return VerdictTaken, nil
 	}
 	traced, traceID := f.s.cfg.Trace(ctx, f.job.Name)
@@ -175,7 +182,7 @@ func (f *follower) try(ctx context.Context, at time.Time) (Verdict, error) {
 		var err error
 		verdict, err = f.begin(ctx, &r, rerun)
 		if verdict != VerdictRan {
-			scopeOf(ctx).held.waive() // nothing was run, so nothing is to be kept apart
+			holding.In(ctx).Waive()
 			return err
 		}
 		return f.run(ctx, r)
@@ -185,16 +192,16 @@ func (f *follower) try(ctx context.Context, at time.Time) (Verdict, error) {
 		return verdict, result.Err
 	case result.Err != nil:
 		return VerdictFailed, result.Err
-	case is != "": // who has the lock has the slot, or the poll will find it again
+	case is != "": // the holder of the lock has the slot, or the poll will find it again
 		return VerdictTaken, nil
 	}
 	return VerdictHeld, nil
 }
 
-// begin claims the slot for r, under its lock.
+// begin makes r the slot's run, under its lock.
 func (f *follower) begin(ctx context.Context, r *Run, rerun bool) (Verdict, error) {
-	r.Fence, _ = Fence(ctx)
-	limited, cancel := context.WithTimeout(ctx, f.s.locker.cfg.Timeout)
+	r.Fence, _ = lock.Fence(ctx)
+	limited, cancel := context.WithTimeout(ctx, f.s.cfg.Timeout)
 	defer cancel()
 	attempt, err := f.s.history.Begin(limited, *r, rerun)
 	switch {
@@ -207,25 +214,27 @@ func (f *follower) begin(ctx context.Context, r *Run, rerun bool) (Verdict, erro
 	return VerdictRan, nil
 }
 
-// run runs the task and writes down how it ended, before the lock is freed.
+// run runs the task and records how it ended, before the lock is freed.
 func (f *follower) run(ctx context.Context, r Run) error {
-	f.note(func(s *JobStatus) { s.Running, s.Slot = true, r.ScheduledAt })
-	defer f.note(func(s *JobStatus) { s.Running = false })
-	err := errors.New("the task ended its goroutine")
-	defer func() {
-		h := scopeOf(ctx).held
-		problem := errors.Join(err, h.lost())
+	f.update(func(s *JobStatus) { s.Running, s.Slot = true, r.ScheduledAt })
+	defer f.update(func(s *JobStatus) { s.Running = false })
+	held := holding.In(ctx)
+	err := errGoexit
+	defer func() { // also when the task ends its goroutine
+		problem := errors.Join(err, held.LossCause())
 		text := ""
 		if problem != nil {
 			text = problem.Error()
 		}
-		limited, cancel := h.limited(f.s.locker.cfg.Timeout)
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.s.cfg.Timeout)
 		defer cancel()
-		if e := f.s.history.Finish(limited, r, outcome(problem, ctx), text); e != nil {
-			call2(f.s.cfg.Hooks.Failed, f.job.Name, e)
+		if e := f.s.history.Finish(detached, r, Outcome(held.OutcomeOf(problem, ctx)), text); e != nil {
+			f.s.contact.failed(f.job.Name, e)
 		}
 	}()
-	inRun := withSlot(ctx, &slot{history: f.s.history, run: r})
-	_, err = contain(inRun, func(ctx context.Context) (struct{}, error) { return struct{}{}, f.job.Run(ctx) })
+	err = held.Contain(context.WithValue(ctx, runKey{}, &inRun{history: f.s.history, run: r}), f.job.Run)
 	return err
 }
+
+// errGoexit is how a run ended whose task never returned.
+var errGoexit = errors.New("the task ended its goroutine")

@@ -6,26 +6,29 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
 // ErrSlotTaken means that a slot has been run, or is being run, and is not to be
 // run again.
 var ErrSlotTaken = errors.New("the slot has its run")
 
-// History keeps one row for each slot of each job. All methods are safe for
-// concurrent use. An implementation passes locktest.ExerciseHistory.
+// History keeps one row for each slot of each job. Its methods are for those who
+// implement one; others only hand one to NewScheduler. All methods are safe for
+// concurrent use. An implementation passes historytest.Exercise.
 type History interface {
 	// Last returns the latest slot of job that was begun, the zero time if none was.
 	Last(ctx context.Context, job string) (time.Time, error)
-	// Look returns how the slot's run stands, "" if there is none.
-	Look(ctx context.Context, job string, slot time.Time) (Outcome, error)
+	// Outcome returns how the slot's run stands, "" if there is none.
+	Outcome(ctx context.Context, job string, slot time.Time) (Outcome, error)
 	// Begin makes r the slot's run. ctx is under r's lock: if that is lost, Begin
-	// fails with ErrLockLost. It fails with ErrSlotTaken if the slot has a run,
+	// fails with lock.ErrLost. It fails with ErrSlotTaken if the slot has a run,
 	// unless that was requested, or rerun is set and it did not end, under a lower
 	// fence and for less than the third time. Other runs of the job that are open
 	// under a lower fence become crashed. It returns the number of the attempt.
 	Begin(ctx context.Context, r Run, rerun bool) (attempt int, err error)
-	// Complete marks r as ok in tx: ErrLockLost if it is no longer r's to end.
+	// Complete marks r as ok in tx: lock.ErrLost if it is no longer r's to end.
 	Complete(ctx context.Context, tx *sql.Tx, r Run) error
 	// Finish writes how r ended, unless Complete has or somebody else has taken it.
 	Finish(ctx context.Context, r Run, o Outcome, problem string) error
@@ -35,6 +38,26 @@ type History interface {
 	Define(ctx context.Context, defs []Definition) error
 	// Forget drops the runs of jobs with slots before t.
 	Forget(ctx context.Context, jobs []string, before time.Time) error
+}
+
+// Outcome is how a run stands or ended: one of the lock package's, or one of those
+// here.
+type Outcome = lock.Outcome
+
+// Further outcomes in the history.
+const (
+	OutcomeRequested Outcome = "requested" // by an operator, not begun yet
+	OutcomeRunning   Outcome = "running"
+	OutcomeCrashed   Outcome = "crashed" // its lock went to somebody else, and it never said how it ended
+)
+
+// isOpen reports that a run with outcome o did not end.
+func isOpen(o Outcome) bool {
+	switch o {
+	case OutcomeRunning, lock.OutcomeLost, lock.OutcomeStopped, OutcomeCrashed:
+		return true
+	}
+	return false
 }
 
 // Run is one run of a job. Times are zero while they are not known.
@@ -65,44 +88,27 @@ type Definition struct {
 	SeenAt   time.Time     `json:"seen_at,omitzero"` // when
 }
 
-// mostAttempts is how often a slot is begun at most.
-const mostAttempts = 3
+// maxAttempts is how often a slot is begun at most.
+const maxAttempts = 3
 
-// open reports that a run with this outcome did not end.
-func (o Outcome) open() bool {
-	switch o {
-	case OutcomeRunning, OutcomeLost, OutcomeStopped, OutcomeCrashed:
-		return true
-	}
-	return false
-}
+// runKey finds the run of a scheduler's job in the context of its task.
+type runKey struct{}
 
-// slot is what a task's context carries of its run.
-type slot struct {
+// inRun is what a task's context carries of its run.
+type inRun struct {
 	history History
 	run     Run
 }
 
-// withSlot returns a context whose innermost lock belongs to the run.
-func withSlot(ctx context.Context, s *slot) context.Context {
-	in := *scopeOf(ctx)
-	in.slot = s
-	return context.WithValue(ctx, heldKey{}, &in)
-}
-
-func slotOf(ctx context.Context) *slot {
-	for s := scopeOf(ctx); s != nil; s = s.outer {
-		if s.slot != nil {
-			return s.slot
-		}
-	}
-	return nil
+func runOf(ctx context.Context) *inRun {
+	r, _ := ctx.Value(runKey{}).(*inRun)
+	return r
 }
 
 // CurrentRun returns the run of a scheduler's job that ctx belongs to.
 func CurrentRun(ctx context.Context) (Run, bool) {
-	if s := slotOf(ctx); s != nil {
-		return s.run, true
+	if r := runOf(ctx); r != nil {
+		return r.run, true
 	}
 	return Run{}, false
 }
@@ -110,14 +116,14 @@ func CurrentRun(ctx context.Context) (Run, bool) {
 // Complete marks the run of a scheduler's job as done in the transaction of its
 // effect, after guarding it. If the process dies right after the commit, the slot
 // is not run again, so the effect is there exactly once. It fails with
-// ErrLockLost if the run is no longer this one's. tx is of the history's database.
+// lock.ErrLost if the run is no longer this one's. tx is of the history's database.
 func Complete(ctx context.Context, tx *sql.Tx) error {
-	s := slotOf(ctx)
-	if s == nil {
-		return fmt.Errorf("complete the run: %w", ErrNotLocked)
+	r := runOf(ctx)
+	if r == nil {
+		return fmt.Errorf("complete the run: %w", lock.ErrNotLocked)
 	}
-	if err := Guard(ctx, tx); err != nil {
+	if err := lock.Guard(ctx, tx); err != nil {
 		return err
 	}
-	return s.history.Complete(ctx, tx, s.run)
+	return r.history.Complete(ctx, tx, r.run)
 }

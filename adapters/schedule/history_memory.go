@@ -7,10 +7,15 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
-// MemoryHistory keeps the history in this process, for tests.
-type MemoryHistory struct {
+// MemoryHistory keeps the history in this process, for tests. It implements
+// History.
+type MemoryHistory struct{ memoryHistory }
+
+type memoryHistory struct {
 	mu   sync.Mutex
 	runs map[memorySlot]*Run
 }
@@ -23,10 +28,12 @@ type memorySlot struct {
 var _ History = (*MemoryHistory)(nil)
 
 // NewMemoryHistory returns an empty history.
-func NewMemoryHistory() *MemoryHistory { return &MemoryHistory{runs: map[memorySlot]*Run{}} }
+func NewMemoryHistory() *MemoryHistory {
+	return &MemoryHistory{memoryHistory{runs: map[memorySlot]*Run{}}}
+}
 
 // Last implements History.
-func (m *MemoryHistory) Last(_ context.Context, job string) (last time.Time, err error) {
+func (m *memoryHistory) Last(_ context.Context, job string) (last time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.runs {
@@ -37,8 +44,8 @@ func (m *MemoryHistory) Last(_ context.Context, job string) (last time.Time, err
 	return last, nil
 }
 
-// Look implements History.
-func (m *MemoryHistory) Look(_ context.Context, job string, slot time.Time) (Outcome, error) {
+// Outcome implements History.
+func (m *memoryHistory) Outcome(_ context.Context, job string, slot time.Time) (Outcome, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r := m.runs[memorySlot{job, slot.UnixMicro()}]; r != nil {
@@ -48,8 +55,8 @@ func (m *MemoryHistory) Look(_ context.Context, job string, slot time.Time) (Out
 }
 
 // Begin implements History.
-func (m *MemoryHistory) Begin(ctx context.Context, r Run, rerun bool) (int, error) {
-	if err := AssertLocked(ctx); err != nil {
+func (m *memoryHistory) Begin(ctx context.Context, r Run, rerun bool) (int, error) {
+	if err := lock.Assert(ctx); err != nil {
 		return 0, err
 	}
 	m.mu.Lock()
@@ -62,7 +69,7 @@ func (m *MemoryHistory) Begin(ctx context.Context, r Run, rerun bool) (int, erro
 		}
 	}
 	if old != nil {
-		again := rerun && old.Outcome.open() && old.Fence < r.Fence && old.Attempt < mostAttempts
+		again := rerun && isOpen(old.Outcome) && old.Fence < r.Fence && old.Attempt < maxAttempts
 		if old.Outcome != OutcomeRequested && !again {
 			return 0, ErrSlotTaken
 		}
@@ -75,20 +82,20 @@ func (m *MemoryHistory) Begin(ctx context.Context, r Run, rerun bool) (int, erro
 }
 
 // Complete implements History. It writes at once, whatever becomes of tx.
-func (m *MemoryHistory) Complete(_ context.Context, _ *sql.Tx, r Run) error {
-	if !m.finish(r, OutcomeOK, "") {
-		return ErrLockLost
+func (m *memoryHistory) Complete(_ context.Context, _ *sql.Tx, r Run) error {
+	if !m.finish(r, lock.OutcomeOK, "") {
+		return lock.ErrLost
 	}
 	return nil
 }
 
 // Finish implements History.
-func (m *MemoryHistory) Finish(_ context.Context, r Run, o Outcome, problem string) error {
+func (m *memoryHistory) Finish(_ context.Context, r Run, o Outcome, problem string) error {
 	m.finish(r, o, problem)
 	return nil
 }
 
-func (m *MemoryHistory) finish(r Run, o Outcome, problem string) bool {
+func (m *memoryHistory) finish(r Run, o Outcome, problem string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	is := m.runs[memorySlot{r.Job, r.ScheduledAt.UnixMicro()}]
@@ -109,9 +116,9 @@ func (m *MemoryHistory) Request(job, by string) Run {
 }
 
 // Open implements History.
-func (m *MemoryHistory) Open(_ context.Context, jobs []string, since time.Time) ([]Run, error) {
+func (m *memoryHistory) Open(_ context.Context, jobs []string, since time.Time) ([]Run, error) {
 	return m.list(func(r *Run) bool {
-		return slices.Contains(jobs, r.Job) && r.ScheduledAt.After(since) && (r.Outcome == OutcomeRequested || r.Outcome.open())
+		return slices.Contains(jobs, r.Job) && r.ScheduledAt.After(since) && (r.Outcome == OutcomeRequested || isOpen(r.Outcome))
 	}), nil
 }
 
@@ -120,7 +127,7 @@ func (m *MemoryHistory) Runs(job string) []Run {
 	return m.list(func(r *Run) bool { return r.Job == job })
 }
 
-func (m *MemoryHistory) list(choose func(*Run) bool) []Run {
+func (m *memoryHistory) list(choose func(*Run) bool) []Run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []Run
@@ -134,10 +141,10 @@ func (m *MemoryHistory) list(choose func(*Run) bool) []Run {
 }
 
 // Define implements History, and keeps nothing.
-func (m *MemoryHistory) Define(context.Context, []Definition) error { return nil }
+func (m *memoryHistory) Define(context.Context, []Definition) error { return nil }
 
 // Forget implements History.
-func (m *MemoryHistory) Forget(_ context.Context, jobs []string, before time.Time) error {
+func (m *memoryHistory) Forget(_ context.Context, jobs []string, before time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for at, r := range m.runs {

@@ -5,29 +5,28 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/millrace-go/millrace/adapters/schedule/internal/jobdb"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
-// PostgresHistory keeps the history in the table job_run, which the outbox line
-// of package sql makes.
-type PostgresHistory struct{ db *sql.DB }
+// postgresHistory is a history in Postgres.
+type postgresHistory struct{ db *sql.DB }
 
-var _ History = (*PostgresHistory)(nil)
-
-// NewPostgresHistory returns the history that db's search_path finds. It does no
-// I/O.
-func NewPostgresHistory(db *sql.DB) (*PostgresHistory, error) {
+// NewPostgresHistory returns the history in the table job_run that db's
+// search_path finds; the outbox line of package sql makes it. It does no I/O.
+func NewPostgresHistory(db *sql.DB) (History, error) {
 	if db == nil {
-		return nil, errors.New("job history: db: is nil")
+		return nil, errors.New("job history: db: must not be nil")
 	}
-	return &PostgresHistory{db: db}, nil
+	return &postgresHistory{db: db}, nil
 }
 
 // Last implements History.
-func (h *PostgresHistory) Last(ctx context.Context, job string) (time.Time, error) {
+func (h *postgresHistory) Last(ctx context.Context, job string) (time.Time, error) {
 	var last sql.NullTime
 	if err := h.db.QueryRowContext(ctx, lastRunSQL, job).Scan(&last); err != nil {
 		return time.Time{}, fmt.Errorf("read the history of %s: %w", job, err)
@@ -35,9 +34,9 @@ func (h *PostgresHistory) Last(ctx context.Context, job string) (time.Time, erro
 	return last.Time.UTC(), nil
 }
 
-// Look implements History.
-func (h *PostgresHistory) Look(ctx context.Context, job string, slot time.Time) (o Outcome, err error) {
-	err = h.db.QueryRowContext(ctx, lookRunSQL, job, slot).Scan(&o)
+// Outcome implements History.
+func (h *postgresHistory) Outcome(ctx context.Context, job string, slot time.Time) (o Outcome, err error) {
+	err = h.db.QueryRowContext(ctx, outcomeSQL, job, slot).Scan(&o)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("read the history of %s: %w", job, err)
 	}
@@ -45,15 +44,15 @@ func (h *PostgresHistory) Look(ctx context.Context, job string, slot time.Time) 
 }
 
 // Begin implements History.
-func (h *PostgresHistory) Begin(ctx context.Context, r Run, rerun bool) (attempt int, err error) {
-	err = h.transaction(ctx, func(tx *sql.Tx) error {
-		if err := Guard(ctx, tx); err != nil {
+func (h *postgresHistory) Begin(ctx context.Context, r Run, rerun bool) (attempt int, err error) {
+	err = jobdb.InTx(ctx, h.db, func(tx *sql.Tx) error {
+		if err := lock.Guard(ctx, tx); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, crashedRunsSQL, r.Job, r.Fence, r.ScheduledAt); err != nil {
 			return err
 		}
-		err := tx.QueryRowContext(ctx, beginRunSQL, r.Job, r.ScheduledAt, r.Fence, r.Node, r.TraceID, rerun, mostAttempts).Scan(&attempt)
+		err := tx.QueryRowContext(ctx, beginRunSQL, r.Job, r.ScheduledAt, r.Fence, r.Node, r.TraceID, rerun, maxAttempts).Scan(&attempt)
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrSlotTaken
 		}
@@ -65,23 +64,11 @@ func (h *PostgresHistory) Begin(ctx context.Context, r Run, rerun bool) (attempt
 	return attempt, nil
 }
 
-func (h *PostgresHistory) transaction(ctx context.Context, do func(*sql.Tx) error) error {
-	tx, err := h.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	if err := do(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
 // Complete implements History.
-func (h *PostgresHistory) Complete(ctx context.Context, tx *sql.Tx, r Run) error {
-	n, err := affected(tx.ExecContext(ctx, finishRunSQL, r.Job, r.ScheduledAt, r.Fence, OutcomeOK, ""))
+func (h *postgresHistory) Complete(ctx context.Context, tx *sql.Tx, r Run) error {
+	n, err := affected(tx.ExecContext(ctx, finishRunSQL, r.Job, r.ScheduledAt, r.Fence, lock.OutcomeOK, ""))
 	if err == nil && n == 0 {
-		err = ErrLockLost
+		err = lock.ErrLost
 	}
 	if err != nil {
 		return fmt.Errorf("complete the run of %s: %w", r.Job, err)
@@ -90,8 +77,8 @@ func (h *PostgresHistory) Complete(ctx context.Context, tx *sql.Tx, r Run) error
 }
 
 // Finish implements History.
-func (h *PostgresHistory) Finish(ctx context.Context, r Run, o Outcome, problem string) error {
-	_, err := h.db.ExecContext(ctx, finishRunSQL, r.Job, r.ScheduledAt, r.Fence, o, storable(problem))
+func (h *postgresHistory) Finish(ctx context.Context, r Run, o Outcome, problem string) error {
+	_, err := h.db.ExecContext(ctx, finishRunSQL, r.Job, r.ScheduledAt, r.Fence, o, jobdb.Problem(problem))
 	if err != nil {
 		return fmt.Errorf("end the run of %s: %w", r.Job, err)
 	}
@@ -99,15 +86,15 @@ func (h *PostgresHistory) Finish(ctx context.Context, r Run, o Outcome, problem 
 }
 
 // Open implements History.
-func (h *PostgresHistory) Open(ctx context.Context, jobs []string, since time.Time) ([]Run, error) {
+func (h *postgresHistory) Open(ctx context.Context, jobs []string, since time.Time) ([]Run, error) {
 	return h.runs(ctx, openRunsSQL, pq.Array(jobs), since)
 }
 
 // Define implements History.
-func (h *PostgresHistory) Define(ctx context.Context, defs []Definition) error {
-	return h.transaction(ctx, func(tx *sql.Tx) error {
+func (h *postgresHistory) Define(ctx context.Context, defs []Definition) error {
+	return jobdb.InTx(ctx, h.db, func(tx *sql.Tx) error {
 		for _, d := range defs {
-			_, err := tx.ExecContext(ctx, defineSQL, d.Job, d.Schedule, d.Zone, milliseconds(d.AtMost), milliseconds(d.AtLeast), d.Missed, d.Crashed, d.Node)
+			_, err := tx.ExecContext(ctx, defineSQL, d.Job, d.Schedule, d.Zone, jobdb.Milliseconds(d.AtMost), jobdb.Milliseconds(d.AtLeast), d.Missed, d.Crashed, d.Node)
 			if err != nil {
 				return fmt.Errorf("define job %s: %w", d.Job, err)
 			}
@@ -117,7 +104,7 @@ func (h *PostgresHistory) Define(ctx context.Context, defs []Definition) error {
 }
 
 // Forget implements History.
-func (h *PostgresHistory) Forget(ctx context.Context, jobs []string, before time.Time) error {
+func (h *postgresHistory) Forget(ctx context.Context, jobs []string, before time.Time) error {
 	if _, err := h.db.ExecContext(ctx, forgetRunsSQL, pq.Array(jobs), before); err != nil {
 		return fmt.Errorf("forget old runs: %w", err)
 	}
@@ -125,7 +112,7 @@ func (h *PostgresHistory) Forget(ctx context.Context, jobs []string, before time
 }
 
 // runs reads rows of job_run.
-func (h *PostgresHistory) runs(ctx context.Context, text string, args ...any) ([]Run, error) {
+func (h *postgresHistory) runs(ctx context.Context, text string, args ...any) ([]Run, error) {
 	rows, err := h.db.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
@@ -158,12 +145,4 @@ func affected(r sql.Result, err error) (int64, error) {
 		return 0, err
 	}
 	return r.RowsAffected()
-}
-
-// storable makes a text fit for a column, at most about 4 KiB.
-func storable(text string) string {
-	if len(text) > 4096 {
-		text = text[:4096]
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -10,15 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
-	"github.com/millrace-go/millrace/adapters/schedule/locktest"
+	"github.com/millrace-go/millrace/adapters/schedule/historytest"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
 func TestPostgresHistory_KeepsToTheSuite(t *testing.T) {
 	t.Parallel()
-	locktest.ExerciseHistory(t, func(t *testing.T) locktest.Books {
+	historytest.Exercise(t, func(t *testing.T) historytest.Histories {
 		db := harness.NewDatabase(t)
-		return locktest.Books{History: postgresHistory(t, db.DB), Locks: postgresLocks(t, db), Request: func(t *testing.T, job string) time.Time {
+		return historytest.Histories{History: postgresHistory(t, db.DB), Locks: postgresLocks(t, db), Request: func(t *testing.T, job string) time.Time {
 			operator, err := schedule.NewOperator(db.DB)
 			require.NoError(t, err)
 			slot, err := operator.Request(t.Context(), job, "ada@host", "")
@@ -32,15 +33,15 @@ func TestPostgresHistory_KeepsToTheSuite(t *testing.T) {
 
 func TestMemoryHistory_KeepsToTheSuite(t *testing.T) {
 	t.Parallel()
-	locktest.ExerciseHistory(t, func(*testing.T) locktest.Books {
+	historytest.Exercise(t, func(*testing.T) historytest.Histories {
 		history := schedule.NewMemoryHistory()
-		return locktest.Books{History: history, Locks: schedule.NewMemoryLocks(), Request: func(_ *testing.T, job string) time.Time {
+		return historytest.Histories{History: history, Locks: lock.NewMemory(), Request: func(_ *testing.T, job string) time.Time {
 			return history.Request(job, "ada@host").ScheduledAt
 		}}
 	})
 }
 
-func postgresHistory(t *testing.T, db *sql.DB) *schedule.PostgresHistory {
+func postgresHistory(t *testing.T, db *sql.DB) schedule.History {
 	t.Helper()
 	history, err := schedule.NewPostgresHistory(db)
 	require.NoError(t, err)
@@ -54,7 +55,7 @@ func TestComplete_EndsTheRunWithTheEffect(t *testing.T) {
 	db := harness.NewDatabase(t)
 	_, err := db.DB.Exec(`CREATE TABLE effect (slot timestamptz, fence bigint)`)
 	require.NoError(t, err)
-	locker, err := schedule.NewLocker(postgresLocks(t, db), schedule.LockerConfig{})
+	locker, err := lock.NewLocker(postgresLocks(t, db), lock.Config{})
 	require.NoError(t, err)
 	failed := errors.New("after the commit")
 	commits := 0
@@ -68,7 +69,7 @@ func TestComplete_EndsTheRunWithTheEffect(t *testing.T) {
 			require.NoError(t, schedule.Complete(ctx, tx))
 			_, err = tx.ExecContext(ctx, `INSERT INTO effect VALUES ($1, $2)`, run.ScheduledAt, run.Fence)
 			require.NoError(t, err)
-			require.ErrorIs(t, schedule.Complete(ctx, tx), schedule.ErrLockLost, "it is over")
+			require.ErrorIs(t, schedule.Complete(ctx, tx), lock.ErrLost, "it is over")
 			if commits++; commits == 1 {
 				return nil // rolled back, and yet ok: the task knows what it does
 			}
@@ -93,5 +94,5 @@ func TestComplete_EndsTheRunWithTheEffect(t *testing.T) {
 	require.NoError(t, db.DB.QueryRow(`SELECT count(*) FROM effect e LEFT JOIN job_run r ON r.scheduled_at = e.slot
 		WHERE r.outcome IS DISTINCT FROM 'ok' OR r.fence <> e.fence OR r.error <> ''`).Scan(&wrong))
 	require.Zero(t, wrong, "what the task says after the commit does not change how the run ended")
-	require.ErrorIs(t, schedule.Complete(t.Context(), nil), schedule.ErrNotLocked)
+	require.ErrorIs(t, schedule.Complete(t.Context(), nil), lock.ErrNotLocked)
 }

@@ -1,42 +1,89 @@
 package schedule
 
-import "time"
+import (
+	"log/slog"
+	"sync"
+	"time"
 
-// Hooks tell what happens to locks and runs, for logs and metrics. Each may be
-// nil, is called from the goroutine of the task or of its keep-alive, and must
-// return at once.
+	"github.com/millrace-go/millrace/adapters/internal/hook"
+)
+
+// Hooks report what becomes of slots, for logs and metrics. Each may be nil, and
+// must return at once. What happens to the locks is reported by lock.Hooks.
 type Hooks struct {
-	// Attempt: a lock is about to be asked for.
-	Attempt func(name string)
-	// Acquired: it was given.
-	Acquired func(g Grant)
-	// NotAcquired: somebody else has it.
-	NotAcquired func(name string)
-	// Failed: the store did not answer; the task was skipped.
-	Failed func(name string, err error)
-	// Lost: the task's context was cancelled, as its lock is lost or may be.
-	Lost func(g Grant, err error)
-	// Extended: the task asked for more time, and has it.
-	Extended func(g Grant, atMost time.Duration)
-	// Started: the task begins.
-	Started func(g Grant)
-	// Finished: the task has ended, and its lock was freed, or lapses.
-	Finished func(g Grant, outcome Outcome, took time.Duration, err error)
-	// NotReleased: the lock could not be freed, and lapses by itself.
-	NotReleased func(g Grant, err error)
-	// Slot: a scheduler has dealt with a slot; the run of it has ended, if there
-	// was one here.
-	Slot func(job string, scheduledAt time.Time, v Verdict, err error)
+	// Slot: a scheduler has dealt with a slot; its run has ended, if there was one
+	// here.
+	Slot func(s Slot)
+	// Failed: the history or the locks did not answer. The job is "" when that was
+	// asked for all jobs.
+	Failed func(job string, err error)
+	// Recovered: they answer again. It is called once after any number of failures.
+	Recovered func(job string)
 }
 
-func call[A any](hook func(A), a A) {
-	if hook != nil {
-		hook(a)
+// Slot is what a scheduler did about a slot.
+type Slot struct {
+	Job         string
+	ScheduledAt time.Time
+	Verdict     Verdict
+	Err         error // of the task, or why there was no run
+}
+
+// Tee returns hooks that call those of h and then those of other.
+func (h Hooks) Tee(other Hooks) Hooks {
+	return Hooks{
+		Slot:      hook.Tee1(h.Slot, other.Slot),
+		Failed:    hook.Tee2(h.Failed, other.Failed),
+		Recovered: hook.Tee1(h.Recovered, other.Recovered),
 	}
 }
 
-func call2[A, B any](hook func(A, B), a A, b B) {
-	if hook != nil {
-		hook(a, b)
+func (h Hooks) withDefaults() Hooks {
+	hook.Fill1(&h.Slot)
+	hook.Fill2(&h.Failed)
+	hook.Fill1(&h.Recovered)
+	return h
+}
+
+// LogHooks returns hooks that log what an operator needs to know: a store that
+// does not answer and its return, and runs that failed, each with its cause. Every
+// failure to reach the store is logged; use it together with lock.LogHooks.
+func LogHooks(log *slog.Logger) Hooks {
+	return Hooks{
+		Slot: func(s Slot) {
+			if s.Err != nil {
+				log.Warn("job failed", "job", s.Job, "slot", s.ScheduledAt, "verdict", s.Verdict, "error", s.Err)
+			}
+		},
+		Failed:    func(job string, err error) { log.Warn("job store did not answer", "job", job, "error", err) },
+		Recovered: func(job string) { log.Info("job store answers again", "job", job) },
+	}
+}
+
+// contact calls Failed and Recovered.
+type contact struct {
+	hooks Hooks
+
+	mu   sync.Mutex
+	away map[string]bool // jobs whose last call failed
+}
+
+func (c *contact) failed(job string, err error) {
+	c.mu.Lock()
+	if c.away == nil {
+		c.away = map[string]bool{}
+	}
+	c.away[job] = true
+	c.mu.Unlock()
+	c.hooks.Failed(job, err)
+}
+
+func (c *contact) answered(job string) {
+	c.mu.Lock()
+	was := c.away[job]
+	delete(c.away, job)
+	c.mu.Unlock()
+	if was {
+		c.hooks.Recovered(job)
 	}
 }

@@ -1,10 +1,13 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/internal/problems"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
 // Job is a task and when to run it.
@@ -17,8 +20,8 @@ type Job struct {
 	// Zone is the time zone of the cron fields. Default UTC, and not the machine's:
 	// nodes must agree.
 	Zone *time.Location
-	// LockAtMostFor and LockAtLeastFor are durations as ParseDuration reads them:
-	// see Lock. Default of the first: SchedulerConfig.LockAtMostFor; of the second: 0.
+	// LockAtMostFor and LockAtLeastFor are the limits of the job's lock.Lock, durations
+	// as ParseDuration reads them. Default of the first: SchedulerConfig.LockAtMostFor; of the second: 0.
 	LockAtMostFor, LockAtLeastFor string
 	// Missed says what becomes of slots that passed while nobody could run them.
 	// Default MissedRunOnce.
@@ -29,8 +32,8 @@ type Job struct {
 	// lock or a stop. Default CrashedSkip: a slot is begun once, or not at all.
 	Crashed CrashedPolicy
 	// Run is the task. Its context is cancelled when the scheduler stops, and with
-	// ErrLockLost as the cause when the lock is lost. It is under the job's lock:
-	// Guard, Complete, Extend and AssertLocked work.
+	// lock.ErrLost as the cause when the lock is lost. It is under the job's lock:
+	// lock.Guard, lock.Extend, lock.Assert and Complete work.
 	Run func(ctx context.Context) error
 }
 
@@ -60,59 +63,52 @@ const (
 type job struct {
 	Job
 	timetable Timetable
-	lock      Lock
+	lock      lock.Lock
+}
+
+func (j Job) withDefaults() Job {
+	j.Missed = cmp.Or(j.Missed, MissedRunOnce)
+	j.Grace = cmp.Or(j.Grace, 10*time.Minute)
+	j.Crashed = cmp.Or(j.Crashed, CrashedSkip)
+	j.Zone = cmp.Or(j.Zone, time.UTC)
+	return j
 }
 
 // read reads and checks j. Everything that is wrong is in the error, each line
 // naming the job and the field.
 func (j Job) read(atMostFor time.Duration) (*job, error) {
-	def(&j.Missed, MissedRunOnce)
-	def(&j.Grace, 10*time.Minute)
-	def(&j.Crashed, CrashedSkip)
-	def(&j.Zone, time.UTC)
-	read := &job{Job: j, lock: Lock{Name: j.Name, AtMostFor: atMostFor}}
-	var errs []error
-	bad := func(field string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("job %q: %s: %w", j.Name, field, err))
-		}
-	}
+	j = j.withDefaults()
+	read := &job{Job: j, lock: lock.Lock{Name: j.Name, AtMostFor: atMostFor}}
+	var bad problems.List
 	var err error
 	read.timetable, err = ParseSchedule(j.Schedule, j.Zone)
-	bad("Schedule", err)
+	bad.Add("Schedule", err)
 	if j.LockAtMostFor != "" {
 		read.lock.AtMostFor, err = ParseDuration(j.LockAtMostFor)
-		bad("LockAtMostFor", err)
+		bad.Add("LockAtMostFor", err)
 	}
 	if j.LockAtLeastFor != "" {
 		read.lock.AtLeastFor, err = ParseDuration(j.LockAtLeastFor)
-		bad("LockAtLeastFor", err)
+		bad.Add("LockAtLeastFor", err)
 	}
-	if len(errs) == 0 || !lockName.MatchString(j.Name) {
-		bad("lock", read.lock.Validate())
+	if bad.Err() == nil {
+		bad.Add("lock", read.lock.Validate())
+	} else { // the limits may be unread: judge the name alone
+		bad.Add("lock", lock.Lock{Name: j.Name, AtMostFor: time.Hour}.Validate())
 	}
-	if j.Run == nil {
-		bad("Run", errors.New("is nil"))
-	}
-	if j.Grace < 0 {
-		bad("Grace", fmt.Errorf("must be positive, is %s", j.Grace))
-	}
+	problems.NotNil(&bad, "Run", j.Run != nil)
+	problems.AtLeast(&bad, "Grace", j.Grace, 0)
 	switch j.Missed {
 	case MissedRunOnce, MissedSkip, MissedRunAll:
 	default:
-		bad("Missed", fmt.Errorf("%q is none of run-once, skip, run-all", j.Missed))
+		bad.Unless(false, "Missed", "must be run-once, skip or run-all, is %q", j.Missed)
 	}
 	switch j.Crashed {
 	case CrashedSkip, CrashedRerun:
 	default:
-		bad("Crashed", fmt.Errorf("%q is none of skip, rerun", j.Crashed))
+		bad.Unless(false, "Crashed", "must be skip or rerun, is %q", j.Crashed)
 	}
-	return read, errors.Join(errs...)
-}
-
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	var named problems.List
+	named.Add(fmt.Sprintf("job %q", j.Name), bad.Err())
+	return read, named.Err()
 }

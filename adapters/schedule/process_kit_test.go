@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 	"github.com/millrace-go/millrace/test/harness"
 	"github.com/millrace-go/millrace/test/lab"
@@ -62,12 +63,12 @@ func beScheduler(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
-	locks, err1 := schedule.NewPostgresLocks(db)
+	locks, err1 := lock.NewPostgres(db)
 	history, err2 := schedule.NewPostgresHistory(db)
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	locker, err := schedule.NewLocker(locks, schedule.LockerConfig{Lease: testLease})
+	locker, err := lock.NewLocker(locks, lock.Config{Lease: testLease})
 	if err != nil {
 		return err
 	}
@@ -105,12 +106,12 @@ func beScheduler(ctx context.Context) error {
 // remembering keeps the grant, to write as if the holder's own clock and context
 // told it nothing.
 type remembering struct {
-	*schedule.PostgresLocks
-	grant schedule.Grant
+	*lock.Postgres
+	grant lock.Grant
 }
 
-func (r *remembering) Acquire(ctx context.Context, c schedule.Claim) (g schedule.Grant, err error) {
-	r.grant, err = r.PostgresLocks.Acquire(ctx, c)
+func (r *remembering) Acquire(ctx context.Context, c lock.Request) (g lock.Grant, err error) {
+	r.grant, err = r.Postgres.Acquire(ctx, c)
 	return r.grant, err
 }
 
@@ -126,23 +127,23 @@ func beHolder(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
-	pg, err := schedule.NewPostgresLocks(db)
+	pg, err := lock.NewPostgres(db)
 	if err != nil {
 		return err
 	}
-	locks := &remembering{PostgresLocks: pg}
-	locker, err := schedule.NewLocker(locks, schedule.LockerConfig{Lease: testLease})
+	locks := &remembering{Postgres: pg}
+	locker, err := lock.NewLocker(locks, lock.Config{Lease: testLease})
 	if err != nil {
 		return err
 	}
-	r := locker.Do(ctx, schedule.Lock{Name: "j", AtMostFor: time.Hour}, func(ctx context.Context) error {
+	r := locker.Do(ctx, lock.Lock{Name: "j", AtMostFor: time.Hour}, func(ctx context.Context) error {
 		fmt.Println("holding")
 		own := context.WithoutCancel(ctx) // deaf to the loss of the lock
 		var tx *sql.Tx
 		guard := map[string]func() error{
-			"write":   func() error { return schedule.Guard(own, tx) },
+			"write":   func() error { return lock.Guard(own, tx) },
 			"blindly": func() error { return locks.Guard(own, tx, locks.grant) },
-			"begin":   func() error { return schedule.Guard(own, tx) },
+			"begin":   func() error { return lock.Guard(own, tx) },
 		}
 		for told := bufio.NewScanner(os.Stdin); told.Scan(); {
 			err := errors.New("no transaction")
@@ -160,7 +161,7 @@ func beHolder(ctx context.Context) error {
 			} else if err != nil && tx != nil {
 				_ = tx.Rollback()
 			}
-			fmt.Printf("%s: refused %t, told %t, error %v\n", told.Text(), errors.Is(err, schedule.ErrLockLost), errors.Is(context.Cause(ctx), schedule.ErrLockLost), err)
+			fmt.Printf("%s: refused %t, told %t, error %v\n", told.Text(), errors.Is(err, lock.ErrLost), errors.Is(context.Cause(ctx), lock.ErrLost), err)
 		}
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/test/harness"
 	"github.com/millrace-go/millrace/test/lab"
 )
@@ -19,14 +20,14 @@ import (
 const patience = 3 * time.Minute
 
 // takeOver takes the lock j once it is free and writes under its guard.
-func takeOver(t *testing.T, db *harness.Database) schedule.TaskResult[struct{}] {
+func takeOver(t *testing.T, db *harness.Database) lock.Result[struct{}] {
 	t.Helper()
-	locker, err := schedule.NewLocker(postgresLocks(t, db), schedule.LockerConfig{})
+	locker, err := lock.NewLocker(postgresLocks(t, db), lock.Config{})
 	require.NoError(t, err)
-	var r schedule.TaskResult[struct{}]
+	var r lock.Result[struct{}]
 	harness.Await(t, patience, "the lock lapses", func(context.Context) error {
-		r = locker.Do(t.Context(), schedule.Lock{Name: "j", AtMostFor: time.Hour}, func(ctx context.Context) error {
-			fence, _ := schedule.Fence(ctx)
+		r = locker.Do(t.Context(), lock.Lock{Name: "j", AtMostFor: time.Hour}, func(ctx context.Context) error {
+			fence, _ := lock.Fence(ctx)
 			return effect(ctx, db.DB, schedule.Run{ScheduledAt: time.Now(), Fence: fence}, "next")
 		})
 		if !r.Executed {

@@ -1,49 +1,59 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	cron "github.com/netresearch/go-cron"
+
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
+	"github.com/millrace-go/millrace/adapters/schedule/internal/jobdb"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
 // SchedulerConfig configures a Scheduler. The zero value is usable.
 type SchedulerConfig struct {
-	// LockAtMostFor is that of jobs which name none. Default 4 min.
+	// LockAtMostFor is that of jobs which give none. Default 4 min.
 	LockAtMostFor time.Duration
 	// StopTimeout is how long Run waits for tasks when it stops. Default 30 s.
 	StopTimeout time.Duration
 	// Poll is how often the history is asked for slots that an operator requested
 	// or that a crash left. Default 5 s.
 	Poll time.Duration
-	// Retry is how soon a slot is tried again whose lock was held, or whose store
+	// Retry is how soon a slot is attempted again whose lock was held, or whose store
 	// did not answer. Default 1 s.
 	Retry time.Duration
-	// Keep is how long the history keeps a run. Default 30 days; -1 keeps all.
+	// Keep is how long the history keeps a run. Default 30 days; -1 keeps
+	// all.
 	Keep time.Duration
 	// Node names this process in the history. Default host:pid.
 	Node string
-	// Trace gives each run a trace and tells its id. Default: runs have none.
+	// Trace gives each run a trace and returns its id. Default: none.
 	Trace func(ctx context.Context, job string) (traced context.Context, traceID string)
 	// Clock is what schedules are read on. Default the machine's. Locks do not use it.
 	Clock cron.Clock
-	// Hooks tell what becomes of slots: Slot and Failed are called. Default: nobody.
+	// Timeout bounds one call of the history. Default 5 s.
+	Timeout time.Duration
+	// Hooks report what becomes of slots. Default: none.
 	Hooks Hooks
 }
 
 func (c SchedulerConfig) withDefaults() SchedulerConfig {
-	def(&c.LockAtMostFor, 4*time.Minute)
-	def(&c.StopTimeout, 30*time.Second)
-	def(&c.Poll, 5*time.Second)
-	def(&c.Retry, time.Second)
-	def(&c.Keep, 30*24*time.Hour)
-	def(&c.Node, fmt.Sprintf("%s:%d", host(), os.Getpid()))
+	c.LockAtMostFor = cmp.Or(c.LockAtMostFor, 4*time.Minute)
+	c.StopTimeout = cmp.Or(c.StopTimeout, 30*time.Second)
+	c.Poll = cmp.Or(c.Poll, 5*time.Second)
+	c.Retry = cmp.Or(c.Retry, time.Second)
+	c.Keep = cmp.Or(c.Keep, 30*24*time.Hour)
+	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
+	c.Node = cmp.Or(c.Node, jobdb.Process())
+	c.Hooks = c.Hooks.withDefaults()
 	if c.Clock == nil {
 		c.Clock = cron.RealClock{}
 	}
@@ -55,43 +65,35 @@ func (c SchedulerConfig) withDefaults() SchedulerConfig {
 
 // Scheduler runs jobs at the slots of their schedules, each slot on one node.
 type Scheduler struct {
-	locker  *Locker
+	locker  *lock.Locker
 	history History
 	cfg     SchedulerConfig
 	jobs    []*follower
+	contact contact
 }
 
 // NewScheduler returns a scheduler of jobs. Everything that is wrong with them is
 // reported at once, naming the job. It does no I/O.
-func NewScheduler(locker *Locker, history History, jobs []Job, cfg SchedulerConfig) (*Scheduler, error) {
+func NewScheduler(locker *lock.Locker, history History, jobs []Job, cfg SchedulerConfig) (*Scheduler, error) {
 	cfg = cfg.withDefaults()
-	s := &Scheduler{locker: locker, history: history, cfg: cfg}
-	var errs []error
-	if locker == nil {
-		errs = append(errs, errors.New("locker: is nil"))
-	}
-	if history == nil {
-		errs = append(errs, errors.New("history: is nil"))
-	}
-	for _, f := range []struct {
-		name  string
-		value time.Duration
-	}{{"LockAtMostFor", cfg.LockAtMostFor}, {"StopTimeout", cfg.StopTimeout}, {"Poll", cfg.Poll}, {"Retry", cfg.Retry}} {
-		if f.value < 0 {
-			errs = append(errs, fmt.Errorf("%s: must be positive, is %s", f.name, f.value))
-		}
-	}
+	s := &Scheduler{locker: locker, history: history, cfg: cfg, contact: contact{hooks: cfg.Hooks}}
+	var bad problems.List
+	problems.NotNil(&bad, "locker", locker != nil)
+	problems.NotNil(&bad, "history", history != nil)
+	problems.Positive(&bad, "LockAtMostFor", cfg.LockAtMostFor)
+	problems.Positive(&bad, "StopTimeout", cfg.StopTimeout)
+	problems.Positive(&bad, "Poll", cfg.Poll)
+	problems.Positive(&bad, "Retry", cfg.Retry)
+	problems.Positive(&bad, "Timeout", cfg.Timeout)
 	names := map[string]bool{}
 	for _, j := range jobs {
 		read, err := j.read(cfg.LockAtMostFor)
-		errs = append(errs, err)
-		if names[j.Name] {
-			errs = append(errs, fmt.Errorf("job %q: Name: is there twice", j.Name))
-		}
+		bad.AddAll(err)
+		bad.Unless(!names[j.Name], fmt.Sprintf("job %q: Name", j.Name), "must be given once, is there twice")
 		names[j.Name] = true
-		s.jobs = append(s.jobs, &follower{s: s, job: read, asked: make(chan time.Time, 16)})
+		s.jobs = append(s.jobs, &follower{s: s, job: read, requests: make(chan time.Time, 16)})
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := bad.Err(); err != nil {
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
 	return s, nil
@@ -138,29 +140,36 @@ func (s *Scheduler) running() (names []string) {
 	return names
 }
 
-// prepare checks the store and tells what is run here, once the servers answer.
+// maxPause bounds the pause between attempts to reach the servers, unless Retry is
+// longer.
+const maxPause = 10 * time.Second
+
+// prepare checks the store and defines what is run here, once the servers answer.
 func (s *Scheduler) prepare(ctx context.Context) error {
-	for pause := s.cfg.Retry; ; pause = min(2*pause, max(s.cfg.Retry, 10*time.Second)) {
+	pause := backoff.Doubling{First: s.cfg.Retry, Max: max(s.cfg.Retry, maxPause)}
+	for failures := 1; ; failures++ {
 		err := s.open(ctx)
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, ErrUnsafeStore) {
+		if err == nil {
+			s.contact.answered("")
+			return nil
+		}
+		if errors.Is(err, lock.ErrUnsafeStore) {
 			return fmt.Errorf("scheduler: %w", err)
 		}
-		call2(s.cfg.Hooks.Failed, "", err)
-		sleep(ctx, s.cfg.Clock, pause)
+		s.contact.failed("", err)
+		sleep(ctx, s.cfg.Clock, pause.After(failures))
 	}
 }
 
 func (s *Scheduler) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.locker.cfg.Timeout)
-	defer cancel()
-	if c, ok := s.locker.locks.(Checker); ok {
-		if err := c.Check(ctx); err != nil {
-			return err
-		}
+	if err := s.locker.Check(ctx); err != nil {
+		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
 	var defs []Definition
 	for _, f := range s.jobs {
 		j := f.job
@@ -172,7 +181,7 @@ func (s *Scheduler) open(ctx context.Context) error {
 	return s.history.Define(ctx, defs)
 }
 
-// poll asks for slots that are no schedule's business, and drops old runs.
+// poll reads the slots that no schedule names, and drops old runs.
 func (s *Scheduler) poll(ctx context.Context) {
 	var names []string
 	var grace time.Duration
@@ -180,20 +189,23 @@ func (s *Scheduler) poll(ctx context.Context) {
 		names = append(names, f.job.Name)
 		grace = max(grace, f.job.Grace)
 	}
-	swept := time.Time{}
+	var forgotten time.Time // when old runs were dropped last
 	for sleep(ctx, s.cfg.Clock, s.cfg.Poll) {
 		now := s.cfg.Clock.Now()
 		open, err := s.history.Open(ctx, names, now.Add(-grace))
-		if err == nil && s.cfg.Keep > 0 && now.Sub(swept) > time.Hour {
-			swept = now
+		if err == nil && s.cfg.Keep > 0 && now.Sub(forgotten) > time.Hour {
+			forgotten = now
 			err = s.history.Forget(ctx, names, now.Add(-s.cfg.Keep))
 		}
-		if err != nil && ctx.Err() == nil {
-			call2(s.cfg.Hooks.Failed, "", err)
+		switch {
+		case err == nil:
+			s.contact.answered("")
+		case ctx.Err() == nil:
+			s.contact.failed("", err)
 		}
 		for _, r := range open {
 			i := slices.IndexFunc(s.jobs, func(f *follower) bool { return f.job.Name == r.Job })
-			s.jobs[i].ask(r, now)
+			s.jobs[i].request(r, now)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package schedule_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
 // A clock that was ahead for a while does not silence the job for as long after it
@@ -54,34 +56,48 @@ func TestScheduler_ANodeThatIsBehindLeavesACrashedSlotAlone(t *testing.T) {
 // late is a history that another node writes in just after it was looked at.
 type late struct{ *schedule.MemoryHistory }
 
-func (late) Look(context.Context, string, time.Time) (schedule.Outcome, error) { return "", nil }
+func (late) Outcome(context.Context, string, time.Time) (schedule.Outcome, error) { return "", nil }
 
 func (late) Begin(context.Context, schedule.Run, bool) (int, error) {
 	return 0, schedule.ErrSlotTaken
 }
 
-// Whoever finds under the lock that the slot has been run keeps the lock for not
-// a moment longer: the least time is for runs.
+// releases records for how long each released lock was to be kept.
+type releases struct {
+	lock.Provider
+	mu   sync.Mutex
+	kept []time.Duration
+}
+
+func (r *releases) Release(ctx context.Context, g lock.Grant, atLeast time.Duration) error {
+	r.mu.Lock()
+	r.kept = append(r.kept, atLeast)
+	r.mu.Unlock()
+	return r.Provider.Release(ctx, g, atLeast)
+}
+
+// A node that finds under the lock that the slot has been run frees the lock at
+// once: the least time is for runs.
 func TestScheduler_ASlotThatWasTakenCostsNoLeastTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, schedule.LockerConfig{})
-		locker, err := schedule.NewLocker(d, schedule.LockerConfig{})
+		locks := &releases{Provider: lock.NewMemory()}
+		locker, err := lock.NewLocker(locks, lock.Config{})
 		require.NoError(t, err)
 		var verdict schedule.Verdict
 		s, err := schedule.NewScheduler(locker, late{schedule.NewMemoryHistory()}, []schedule.Job{{
 			Name: "job", Schedule: "0 * * * * *", LockAtLeastFor: "PT30S", Run: func(context.Context) error { panic("not to be run") },
-		}}, schedule.SchedulerConfig{Hooks: schedule.Hooks{Slot: func(_ string, _ time.Time, v schedule.Verdict, _ error) { verdict = v }}})
+		}}, schedule.SchedulerConfig{Hooks: schedule.Hooks{Slot: func(s schedule.Slot) { verdict = s.Verdict }}})
 		require.NoError(t, err)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		time.Sleep(time.Minute + time.Millisecond)
 		synctest.Wait()
-		require.True(t, d.free())
+		require.True(t, free(t, locks.Provider))
 		stop()
 		require.NoError(t, <-done)
 		require.Equal(t, schedule.VerdictTaken, verdict)
-		require.Equal(t, []time.Duration{0}, d.freed)
+		require.Equal(t, []time.Duration{0}, locks.kept)
 	})
 }

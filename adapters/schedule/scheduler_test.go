@@ -12,12 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/locktest"
 )
 
 // node is a scheduler over locks and a history in memory.
 type node struct {
 	t       *testing.T
-	locks   schedule.LockProvider
+	locks   lock.Provider
 	history *schedule.MemoryHistory
 	cfg     schedule.SchedulerConfig
 	stop    context.CancelFunc
@@ -25,7 +27,7 @@ type node struct {
 }
 
 func newNode(t *testing.T) *node {
-	return &node{t: t, locks: schedule.NewMemoryLocks(), history: schedule.NewMemoryHistory(), cfg: schedule.SchedulerConfig{Node: "one"}}
+	return &node{t: t, locks: lock.NewMemory(), history: schedule.NewMemoryHistory(), cfg: schedule.SchedulerConfig{Node: "one"}}
 }
 
 // beside is a node on the same store.
@@ -35,7 +37,7 @@ func (n *node) beside() *node {
 
 func (n *node) start(jobs ...schedule.Job) {
 	n.t.Helper()
-	locker, err := schedule.NewLocker(n.locks, schedule.LockerConfig{})
+	locker, err := lock.NewLocker(n.locks, lock.Config{})
 	require.NoError(n.t, err)
 	s, err := schedule.NewScheduler(locker, n.history, jobs, n.cfg)
 	require.NoError(n.t, err)
@@ -55,6 +57,14 @@ func (n *node) outcomes(job string) (all []string) {
 		all = append(all, fmt.Sprintf("%s %s %s", r.ScheduledAt.Format("15:04:05"), r.Node, r.Outcome))
 	}
 	return all
+}
+
+// free reports whether another node gets the lock job now.
+func free(t *testing.T, locks lock.Provider) bool {
+	t.Helper()
+	other, err := lock.NewLocker(locks, lock.Config{})
+	require.NoError(t, err)
+	return other.Do(context.Background(), lock.Lock{Name: "job", AtMostFor: time.Minute}, func(context.Context) error { return nil }).Executed
 }
 
 // counted is a task that counts, and what it counted.
@@ -88,7 +98,7 @@ func TestScheduler_RunsEachSlotOnOneNode(t *testing.T) {
 		require.Equal(t, 12, times())
 		require.Len(t, one.history.Runs("resend"), 12)
 		for i, r := range one.history.Runs("resend") {
-			require.Equal(t, schedule.OutcomeOK, r.Outcome)
+			require.Equal(t, lock.OutcomeOK, r.Outcome)
 			require.Equal(t, time.Duration(i+1)*5*time.Minute, r.ScheduledAt.Sub(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)))
 			require.Positive(t, r.Fence)
 			require.Equal(t, 1, r.Attempt)
@@ -208,7 +218,7 @@ func TestScheduler_TakesUpASlotWhoseLockWasHeldByAnEarlierRunThatDied(t *testing
 		}})
 		// A node that takes the lock just before 00:02 and dies with it.
 		time.Sleep(time.Minute + 59*time.Second)
-		g, err := one.locks.Acquire(t.Context(), schedule.NewClaim("j", 30*time.Second))
+		g, err := one.locks.Acquire(t.Context(), locktest.NewRequest("j", 30*time.Second))
 		require.NoError(t, err)
 		require.NotZero(t, g)
 		two.start(schedule.Job{Name: "j", Schedule: "0 * * * * *", Run: func(context.Context) error { return nil }})
@@ -249,11 +259,11 @@ func TestScheduler_ACrashedSlotIsSkippedOrRunAgainAsThePolicySays(t *testing.T) 
 // die begins a slot on a node that dies with it: its lock is never renewed.
 func die(t *testing.T, n *node, name string, slot time.Time) {
 	t.Helper()
-	dead := &mortal{LockProvider: n.locks}
-	locker, err := schedule.NewLocker(dead, schedule.LockerConfig{})
+	dead := &mortal{Provider: n.locks}
+	locker, err := lock.NewLocker(dead, lock.Config{})
 	require.NoError(t, err)
-	locker.Do(t.Context(), schedule.Lock{Name: name, AtMostFor: time.Hour}, func(ctx context.Context) error {
-		fence, _ := schedule.Fence(ctx)
+	locker.Do(t.Context(), lock.Lock{Name: name, AtMostFor: time.Hour}, func(ctx context.Context) error {
+		fence, _ := lock.Fence(ctx)
 		_, err := n.history.Begin(ctx, schedule.Run{Job: name, ScheduledAt: slot, Fence: fence, Node: "dead"}, false)
 		require.NoError(t, err)
 		return nil
@@ -261,9 +271,9 @@ func die(t *testing.T, n *node, name string, slot time.Time) {
 }
 
 // mortal never releases.
-type mortal struct{ schedule.LockProvider }
+type mortal struct{ lock.Provider }
 
-func (*mortal) Release(context.Context, schedule.Grant, time.Duration) error { return nil }
+func (*mortal) Release(context.Context, lock.Grant, time.Duration) error { return nil }
 
 func TestScheduler_RunsWhatAnOperatorRequests(t *testing.T) {
 	t.Parallel()
@@ -276,7 +286,7 @@ func TestScheduler_RunsWhatAnOperatorRequests(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		require.Equal(t, 1, times())
 		run := n.history.Runs("j")[0]
-		require.Equal(t, schedule.OutcomeOK, run.Outcome)
+		require.Equal(t, lock.OutcomeOK, run.Outcome)
 		require.Equal(t, "ada@host", run.RequestedBy)
 		require.NoError(t, n.end())
 	})
@@ -304,17 +314,17 @@ func TestScheduler_ASlotRunsOnceAlthoughTheClockIsSetBack(t *testing.T) {
 func TestTrap_2_23_AStopCancelsWaitsAndOnlyThenUnlocksOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, schedule.LockerConfig{})
+		locks := &releases{Provider: lock.NewMemory()}
 		n := newNode(t)
-		n.locks = d
+		n.locks = locks
 		var ended time.Time
 		n.start(schedule.Job{Name: "job", Schedule: "0 * * * * *", LockAtLeastFor: "10s", Run: func(ctx context.Context) error {
 			<-ctx.Done()
-			require.NotErrorIs(t, context.Cause(ctx), schedule.ErrLockLost)
+			require.NotErrorIs(t, context.Cause(ctx), lock.ErrLost)
 			for range 20 { // it takes its time to stop
 				time.Sleep(time.Second)
-				require.False(t, d.free(), "freed under a running task")
-				require.NoError(t, schedule.AssertLocked(ctx))
+				require.False(t, free(t, locks.Provider), "freed under a running task")
+				require.NoError(t, lock.Assert(ctx))
 			}
 			ended = time.Now()
 			return ctx.Err()
@@ -324,8 +334,8 @@ func TestTrap_2_23_AStopCancelsWaitsAndOnlyThenUnlocksOnce(t *testing.T) {
 		require.NoError(t, n.end())
 		require.Equal(t, 20*time.Second, time.Since(began))
 		require.Equal(t, ended, time.Now())
-		require.Equal(t, []time.Duration{10 * time.Second}, d.freed, "once")
-		require.True(t, d.free())
+		require.Equal(t, []time.Duration{10 * time.Second}, locks.kept, "once")
+		require.True(t, free(t, locks.Provider))
 		require.Equal(t, []string{"00:01:00 one stopped"}, n.outcomes("job"))
 	})
 }
@@ -333,9 +343,7 @@ func TestTrap_2_23_AStopCancelsWaitsAndOnlyThenUnlocksOnce(t *testing.T) {
 func TestScheduler_AStopThatTakesTooLongNamesTheJobsAndKeepsTheirLocks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, schedule.LockerConfig{})
 		n := newNode(t)
-		n.locks = d
 		finish := make(chan struct{})
 		n.start(schedule.Job{Name: "job", Schedule: "0 * * * * *", Run: func(context.Context) error {
 			<-finish // deaf
@@ -346,10 +354,10 @@ func TestScheduler_AStopThatTakesTooLongNamesTheJobsAndKeepsTheirLocks(t *testin
 		require.ErrorContains(t, n.end(), "still at work after 30s: job")
 		require.Equal(t, 30*time.Second, time.Since(began))
 		time.Sleep(time.Minute)
-		require.False(t, d.free(), "as long as it runs, nobody else does")
+		require.False(t, free(t, n.locks), "as long as it runs, nobody else does")
 		close(finish)
 		synctest.Wait()
-		require.True(t, d.free())
+		require.True(t, free(t, n.locks))
 	})
 }
 
@@ -358,18 +366,18 @@ func TestScheduler_TakesNoSlotThatSomebodyHasRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		var verdicts []schedule.Verdict
-		n.cfg.Hooks.Slot = func(_ string, _ time.Time, v schedule.Verdict, _ error) { verdicts = append(verdicts, v) }
+		n.cfg.Hooks.Slot = func(s schedule.Slot) { verdicts = append(verdicts, s.Verdict) }
 		n.start(schedule.Job{Name: "j", Schedule: "0 * * * * *", Run: func(context.Context) error { panic("not to be run") }})
 		time.Sleep(30 * time.Second)
 		two := n.beside()
-		locker, err := schedule.NewLocker(n.locks, schedule.LockerConfig{})
+		locker, err := lock.NewLocker(n.locks, lock.Config{})
 		require.NoError(t, err)
-		locker.Do(t.Context(), schedule.Lock{Name: "j", AtMostFor: time.Minute}, func(ctx context.Context) error {
+		locker.Do(t.Context(), lock.Lock{Name: "j", AtMostFor: time.Minute}, func(ctx context.Context) error {
 			run := schedule.Run{Job: "j", ScheduledAt: time.Date(2000, 1, 1, 0, 1, 0, 0, time.UTC), Node: "two"}
-			run.Fence, _ = schedule.Fence(ctx)
+			run.Fence, _ = lock.Fence(ctx)
 			_, err := two.history.Begin(ctx, run, false)
 			require.NoError(t, err)
-			return two.history.Finish(ctx, run, schedule.OutcomeOK, "")
+			return two.history.Finish(ctx, run, lock.OutcomeOK, "")
 		})
 		time.Sleep(31 * time.Second)
 		require.NoError(t, n.end())
@@ -380,7 +388,7 @@ func TestScheduler_TakesNoSlotThatSomebodyHasRun(t *testing.T) {
 func TestNewScheduler_ReportsAllThatIsWrongNamingTheJob(t *testing.T) {
 	t.Parallel()
 	run := func(context.Context) error { return nil }
-	locker, err := schedule.NewLocker(schedule.NewMemoryLocks(), schedule.LockerConfig{})
+	locker, err := lock.NewLocker(lock.NewMemory(), lock.Config{})
 	require.NoError(t, err)
 	_, err = schedule.NewScheduler(locker, nil, []schedule.Job{
 		{Name: "a", Schedule: "0 0 0 31 2 *", LockAtMostFor: "soon", Run: run},
@@ -389,10 +397,10 @@ func TestNewScheduler_ReportsAllThatIsWrongNamingTheJob(t *testing.T) {
 		{Name: "a", Schedule: "@daily", Run: run},
 	}, schedule.SchedulerConfig{Poll: -1})
 	for _, part := range []string{
-		"history: is nil", "Poll: must be positive",
-		`job "a": Schedule: never comes`, `job "a": LockAtMostFor: "soon"`, `job "a": Name: is there twice`,
-		`job "b": lock: at least for: 1m0s is longer`, `job "b": Run: is nil`, `job "b": Missed: "perhaps"`, `job "b": Crashed: "never"`,
-		`job "c d": Schedule:`, `job "c d": lock: name`, `job "c d": Grace`,
+		"history: must not be nil", "Poll: must be positive",
+		`job "a": Schedule: never comes`, `job "a": LockAtMostFor: must be a duration such as PT10S, 10s or 10000 (milliseconds), is "soon"`, `job "a": Name: is there twice`,
+		`job "b": lock: AtLeastFor: must be at most AtMostFor (10s), is 1m0s`, `job "b": Run: must not be nil`, `job "b": Missed: must be run-once, skip or run-all, is "perhaps"`, `job "b": Crashed: must be skip or rerun, is "never"`,
+		`job "c d": Schedule:`, `job "c d": lock: Name: must be 1 to 64`, `job "c d": Grace: must be at least 0s`,
 	} {
 		require.ErrorContains(t, err, part)
 	}

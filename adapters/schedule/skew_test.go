@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -44,22 +45,22 @@ func (n *skewed) settled() time.Time {
 }
 
 // startSkewed runs a node on db whose job writes its effect under its guard.
-func startSkewed(t *testing.T, db *harness.Database, n *skewed, lock schedule.Job) {
+func startSkewed(t *testing.T, db *harness.Database, n *skewed, job schedule.Job) {
 	t.Helper()
-	locker, err := schedule.NewLocker(postgresLocks(t, db), schedule.LockerConfig{})
+	locker, err := lock.NewLocker(postgresLocks(t, db), lock.Config{})
 	require.NoError(t, err)
-	lock.Name, lock.Schedule, lock.Missed = "j", "0 * * * * *", schedule.MissedRunAll
-	lock.Run = func(ctx context.Context) error {
+	job.Name, job.Schedule, job.Missed = "j", "0 * * * * *", schedule.MissedRunAll
+	job.Run = func(ctx context.Context) error {
 		run, _ := schedule.CurrentRun(ctx)
 		return effect(ctx, db.DB, run, n.name)
 	}
-	s, err := schedule.NewScheduler(locker, postgresHistory(t, db.DB), []schedule.Job{lock}, schedule.SchedulerConfig{
+	s, err := schedule.NewScheduler(locker, postgresHistory(t, db.DB), []schedule.Job{job}, schedule.SchedulerConfig{
 		Node: n.name, Clock: n.clock, Poll: 24 * time.Hour,
-		Hooks: schedule.Hooks{Slot: func(_ string, slot time.Time, v schedule.Verdict, err error) {
-			if err != nil {
-				t.Errorf("%s: slot %s: %v", n.name, slot, err)
+		Hooks: schedule.Hooks{Slot: func(s schedule.Slot) {
+			if s.Err != nil {
+				t.Errorf("%s: slot %s: %v", n.name, s.ScheduledAt, s.Err)
 			}
-			n.settle(slot, v)
+			n.settle(s.ScheduledAt, s.Verdict)
 		}},
 	})
 	require.NoError(t, err)
@@ -79,7 +80,7 @@ func effect(ctx context.Context, db *sql.DB, run schedule.Run, node string) erro
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := schedule.Guard(ctx, tx); err != nil {
+	if err := lock.Guard(ctx, tx); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO effect (slot, fence, node) VALUES ($1, $2, $3)`, run.ScheduledAt, run.Fence, node); err != nil {
@@ -153,11 +154,11 @@ func TestTrap_2_6_ASlotRunsOnceWhateverTheClocksSay(t *testing.T) {
 func TestTrap_2_6_TheLeastTimeIsByTheClockOfTheStore(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	locker, err := schedule.NewLocker(postgresLocks(t, db), schedule.LockerConfig{})
+	locker, err := lock.NewLocker(postgresLocks(t, db), lock.Config{})
 	require.NoError(t, err)
-	lock := schedule.Lock{Name: "j", AtMostFor: 4 * time.Minute, AtLeastFor: time.Minute}
-	require.True(t, locker.Do(t.Context(), lock, func(context.Context) error { return nil }).Executed)
-	require.False(t, locker.Do(t.Context(), lock, func(context.Context) error { return nil }).Executed)
+	minute := lock.Lock{Name: "j", AtMostFor: 4 * time.Minute, AtLeastFor: time.Minute}
+	require.True(t, locker.Do(t.Context(), minute, func(context.Context) error { return nil }).Executed)
+	require.False(t, locker.Do(t.Context(), minute, func(context.Context) error { return nil }).Executed)
 	var kept, off float64
 	require.NoError(t, db.DB.QueryRow(`SELECT extract(epoch FROM lock_until - locked_at), extract(epoch FROM clock_timestamp() - locked_at AT TIME ZONE 'utc') FROM shedlock`).Scan(&kept, &off))
 	require.InDelta(t, 60, kept, 0.001)

@@ -64,8 +64,10 @@ var direction = []directionRow{
 	{"adapters/kafka/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record"}, toolkitTests},
 	{"adapters/consumer/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record", "./adapters/consumer/..."}, toolkitTests},
 	{"adapters/cache/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./adapters/cache"}, toolkitTests},
-	{"adapters/schedule/locktest", []string{std, third, "./adapters/internal/...", "./adapters/schedule"}, nil},
+	{"adapters/schedule/lock/...", []string{std, third, own, "./adapters/internal/...", "./adapters/schedule/internal/...", "./adapters/schedule/lock"}, append([]string{"./adapters/schedule/lock/locktest"}, toolkitTests...)},
+	{"adapters/schedule/historytest", []string{std, third, "./adapters/schedule", "./adapters/schedule/lock"}, nil},
 	{"adapters/schedule/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
+	{"adapters/telemetry/jobmetrics", []string{std, third, "./adapters/schedule/lock"}, toolkitTests},
 	{"adapters/telemetry/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record"}, toolkitTests},
 	{"adapters/watermillsql/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
 
@@ -94,7 +96,7 @@ var direction = []directionRow{
 }
 
 // toolkitTests: the tests of a toolkit adapter may wire it with its siblings.
-var toolkitTests = []string{"./outbox/...", "./sql", "./adapters/kafka", "./adapters/consumer/...", "./adapters/cache", "./adapters/schedule", "./adapters/telemetry", "./test/..."}
+var toolkitTests = []string{"./outbox/...", "./sql", "./adapters/kafka", "./adapters/consumer/...", "./adapters/cache", "./adapters/schedule/...", "./adapters/telemetry/...", "./test/..."}
 
 // serviceTests: the tests of a service adapter run app's suites on real servers.
 var serviceTests = []string{"./app/apptest", "./outbox/...", "./sql", "./test/..."}
@@ -119,6 +121,7 @@ var watermillFiles = patterns{
 var sqlFiles = patterns{
 	allow: []string{
 		"sql/...", "outbox/pgstore/queries.go", "outbox/pgstore/lag.go", "adapters/notifier/postgres/...", "adapters/consumer/deadletter/audit/queries.go", "adapters/watermillsql/queries.go", "adapters/schedule/queries.go", "adapters/consumer/quarantine/queries.go", "adapters/consumer/inbox/queries.go", "test/...",
+		"adapters/schedule/lock/queries.go", "adapters/schedule/internal/jobdb/queries.go",
 		"cmd/millrace/internal/bench/...", "cmd/millrace/internal/demo/...", "cmd/millrace/internal/servers/database.go", "cmd/millrace/internal/doctor/postgres.go",
 	},
 }

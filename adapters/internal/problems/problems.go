@@ -18,11 +18,25 @@ func (l *List) Unless(ok bool, field, format string, args ...any) {
 	}
 }
 
-// Add adds err as a problem with field, if it is not nil.
+// Add adds err as a problem with field, if it is not nil. Errors that err joins
+// become problems of their own.
 func (l *List) Add(field string, err error) {
-	if err != nil {
-		l.errs = append(l.errs, fmt.Errorf("%s: %w", field, err))
+	for _, e := range parts(err) {
+		l.errs = append(l.errs, fmt.Errorf("%s: %w", field, e))
 	}
+}
+
+// parts are the errors that err joins, or err alone.
+func parts(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if all := joined.Unwrap(); errors.Join(all...).Error() == err.Error() {
+			return all
+		}
+	}
+	return []error{err}
 }
 
 // AddAll adds err as it is, if it is not nil: problems that name their fields.

@@ -2,6 +2,7 @@ package problems_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -26,6 +27,8 @@ func TestList_NamesAllProblemsAtOnce(t *testing.T) {
 	l.Unless(true, "Fine", "is not")
 	l.Add("Zone", io.EOF)
 	l.Add("Fine", nil)
+	l.Add("Part", errors.Join(errors.New("A: is off"), errors.New("B: is off")))
+	l.Add("Whole", fmt.Errorf("%w and %w", io.EOF, io.ErrNoProgress))
 	l.AddAll(errors.New("Sub: must be set"))
 	l.AddAll(nil)
 	require.EqualError(t, l.Err(), `Lease: must be at least 10ms, is 5ms
@@ -34,6 +37,9 @@ Tries: must be positive, is 0
 db: must not be nil
 Mode: must be on or off, is "maybe"
 Zone: EOF
+Part: A: is off
+Part: B: is off
+Whole: EOF and multiple Read calls return no data or error
 Sub: must be set`)
 	require.ErrorIs(t, l.Err(), io.EOF)
 }

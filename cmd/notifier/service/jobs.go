@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/outbox/pgstore"
@@ -14,11 +15,11 @@ import (
 
 // buildJobs wires the jobs, each under a lock in Postgres of its own.
 func (s *service) buildJobs() error {
-	locks, err := schedule.NewPostgresLocks(s.db)
+	locks, err := lock.NewPostgres(s.db)
 	if err != nil {
 		return err
 	}
-	locker, err := schedule.NewLocker(locks, schedule.LockerConfig{Hooks: s.lockHooks()})
+	locker, err := lock.NewLocker(locks, lock.Config{Hooks: s.lockHooks()})
 	if err != nil {
 		return err
 	}
@@ -38,14 +39,7 @@ func (s *service) buildJobs() error {
 		})
 	}
 	s.scheduler, err = schedule.NewScheduler(locker, history, jobs, schedule.SchedulerConfig{
-		StopTimeout: s.cfg.DrainTimeout, Trace: newTrace, Hooks: schedule.Hooks{
-			Failed: func(job string, err error) { s.log.Warn("job store did not answer", "job", job, "error", err) },
-			Slot: func(job string, at time.Time, v schedule.Verdict, err error) {
-				if err != nil {
-					s.log.Warn("job failed", "job", job, "slot", at, "verdict", v, "error", err)
-				}
-			},
-		},
+		StopTimeout: s.cfg.DrainTimeout, Trace: newTrace, Hooks: schedule.LogHooks(s.log),
 	})
 	return err
 }
@@ -61,7 +55,7 @@ func newTrace(ctx context.Context, _ string) (context.Context, string) {
 // work; that nothing is sent twice is up to the claims. A holder that was frozen
 // and comes back late writes nothing: each transaction checks the fence.
 func (s *service) resendFailed(ctx context.Context) error {
-	fence, _ := schedule.Fence(ctx)
+	fence, _ := lock.Fence(ctx)
 	done, err := s.sender.ResendFailedNotifications(ctx, app.ResendFailed{Fence: fence, Guard: guard, Recorded: s.logResent})
 	if done.Claimed > 0 || err != nil {
 		s.log.InfoContext(ctx, "failed notifications sent again", "claimed", done.Claimed, "sent", done.Sent, "failed", done.Failed,
@@ -85,7 +79,7 @@ func guard(ctx context.Context, tx app.Tx) error {
 	if !ok {
 		return errors.New("the job writes to another storage than its lock")
 	}
-	return schedule.Guard(ctx, inside)
+	return lock.Guard(ctx, inside)
 }
 
 func (s *service) sweepSessions(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/test/harness"
 )
@@ -39,7 +40,7 @@ func TestJobs_RunOnRequestAndAreInTheHistoryWithTheirTraces(t *testing.T) {
 		require.NoError(t, err)
 	}
 	harness.Await(t, within, "they have run", func(ctx context.Context) error {
-		runs, err := operator.Runs(ctx, schedule.RunFilter{Outcome: schedule.OutcomeOK})
+		runs, err := operator.Runs(ctx, schedule.RunFilter{Outcome: lock.OutcomeOK})
 		traces := map[string]bool{}
 		for _, r := range runs {
 			if r.RequestedBy != "" {

@@ -12,8 +12,9 @@ import (
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
-	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/adapters/telemetry/jobmetrics"
 	"github.com/millrace-go/millrace/outbox"
 )
 
@@ -23,7 +24,7 @@ type metrics struct {
 	relay     *telemetry.RelayMetrics
 	consumers *telemetry.ConsumerMetrics
 	cache     *telemetry.CacheMetrics
-	jobs      *schedule.Metrics
+	jobs      *jobmetrics.Metrics
 }
 
 func (s *service) buildMetrics() (err error) {
@@ -38,7 +39,7 @@ func (s *service) buildMetrics() (err error) {
 	if m.cache, err = telemetry.NewCacheMetrics(m.registry); err != nil {
 		return err
 	}
-	if m.jobs, err = schedule.NewMetrics(m.registry); err != nil {
+	if m.jobs, err = jobmetrics.New(m.registry); err != nil {
 		return err
 	}
 	for _, c := range []prometheus.Collector{
@@ -158,8 +159,6 @@ func (s *service) cacheHooks() cache.Hooks {
 }
 
 // lockHooks are those of the locker: of each run under a lock.
-func (s *service) lockHooks() schedule.Hooks {
-	return s.metrics.jobs.Hooks(schedule.Hooks{Lost: func(g schedule.Grant, err error) {
-		s.log.Warn("job lost its lock", "job", g.Name, "fence", g.Fence, "error", err)
-	}})
+func (s *service) lockHooks() lock.Hooks {
+	return s.metrics.jobs.LockHooks().Tee(lock.LogHooks(s.log))
 }

@@ -15,7 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/locktest"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/redislock"
 	"github.com/millrace-go/millrace/test/harness"
 	"github.com/millrace-go/millrace/test/lab"
 )
@@ -31,7 +33,7 @@ const (
 // pair is a node of ours and one of ShedLock's on the same store.
 type pair struct {
 	t     *testing.T
-	locks schedule.LockProvider
+	locks lock.Provider
 	java  *lab.Program
 	said  int // bytes of Java's output that were read
 	db    *sql.DB
@@ -44,7 +46,7 @@ func onPostgres(t *testing.T) *pair {
 	db := harness.NewDatabase(t)
 	_, err := db.DB.Exec(`CREATE TABLE witness (id bigint GENERATED ALWAYS AS IDENTITY, entry text)`)
 	require.NoError(t, err)
-	locks, err := schedule.NewPostgresLocks(db.DB)
+	locks, err := lock.NewPostgres(db.DB)
 	require.NoError(t, err)
 	u, err := url.Parse(db.DSN)
 	require.NoError(t, err)
@@ -72,11 +74,11 @@ func onPostgres(t *testing.T) *pair {
 func onRedis(t *testing.T) *pair {
 	shared := harness.Redis(t)
 	at := fmt.Sprintf("redis://%s/%d", shared.Options().Addr, shared.Options().DB)
-	o, err := schedule.RedisOptions(at)
+	o, err := redislock.Options(at)
 	require.NoError(t, err)
 	client := redis.NewClient(o)
 	t.Cleanup(func() { _ = client.Close() })
-	locks, err := schedule.NewRedisLocks(client, schedule.RedisConfig{})
+	locks, err := redislock.New(client, redislock.Config{})
 	require.NoError(t, err)
 	require.NoError(t, shared.Set(t.Context(), "job-epoch:default", 1, 0).Err()) // it is not new
 	p := &pair{t: t, locks: locks}
@@ -112,12 +114,12 @@ func (p *pair) tell(format string, args ...any) string {
 	return p.hear()
 }
 
-func (p *pair) take(name string, lease time.Duration) (schedule.Grant, error) {
-	return p.locks.Acquire(p.t.Context(), schedule.NewClaim(name, lease))
+func (p *pair) take(name string, lease time.Duration) (lock.Grant, error) {
+	return p.locks.Acquire(p.t.Context(), locktest.NewRequest(name, lease))
 }
 
 // soon waits until our node gets the lock.
-func (p *pair) soon(name string) (g schedule.Grant) {
+func (p *pair) soon(name string) (g lock.Grant) {
 	p.t.Helper()
 	harness.Await(p.t, patience, "the lock comes free", func(context.Context) (err error) {
 		g, err = p.take(name, minute)
@@ -160,7 +162,7 @@ func (p *pair) contend(deadline time.Time) {
 			done++
 			require.NoError(p.t, errors.Join(p.witness("go comes"), p.witness("go goes"), p.locks.Release(p.t.Context(), g, 0)))
 		} else {
-			require.ErrorIs(p.t, err, schedule.ErrNotAcquired)
+			require.ErrorIs(p.t, err, lock.ErrNotAcquired)
 		}
 		<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond) // let the other one come
 	}
@@ -190,9 +192,9 @@ func TestShedLock_KeepsToOurLocksAndWeToItsOwn(t *testing.T) {
 		require.NoError(t, p.locks.Release(t.Context(), g, 0))
 		require.Equal(t, "granted", p.tell("lock job 60000 0"))
 		_, err = p.take("job", minute)
-		require.ErrorIs(t, err, schedule.ErrNotAcquired)
-		require.ErrorIs(t, p.locks.Renew(t.Context(), g, minute), schedule.ErrLockLost)
-		require.ErrorIs(t, p.locks.Release(t.Context(), g, 0), schedule.ErrLockLost)
+		require.ErrorIs(t, err, lock.ErrNotAcquired)
+		require.ErrorIs(t, p.locks.Renew(t.Context(), g, minute), lock.ErrLost)
+		require.ErrorIs(t, p.locks.Release(t.Context(), g, 0), lock.ErrLost)
 		require.Equal(t, "extended", p.tell("extend 60000 0"))
 		require.Equal(t, "unlocked", p.tell("unlock"))
 		_, err = p.take("job", minute)
@@ -228,7 +230,7 @@ func TestShedLock_TakesOverFromOurDeadAndWeFromIts(t *testing.T) {
 			}
 			return nil
 		})
-		require.ErrorIs(t, p.locks.Renew(t.Context(), dead, minute), schedule.ErrLockLost)
+		require.ErrorIs(t, p.locks.Renew(t.Context(), dead, minute), lock.ErrLost)
 		require.Equal(t, "granted", p.tell("lock its 1000 0"))
 		next := p.soon("its")
 		require.Equal(t, "lost", p.tell("extend 60000 0"))
@@ -256,7 +258,7 @@ func TestShedLock_TakingOverRaisesTheFenceAndRefusesOurLateWrite(t *testing.T) {
 		}
 		return nil
 	})
-	require.ErrorIs(t, guard(), schedule.ErrLockLost)
+	require.ErrorIs(t, guard(), lock.ErrLost)
 	var its int64
 	require.NoError(t, p.db.QueryRow(`SELECT fence FROM shedlock WHERE name = 'job'`).Scan(&its))
 	require.Greater(t, its, old.Fence, "Java's taking counts")

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"time"
 
-	"github.com/bsm/redislock"
+	bsm "github.com/bsm/redislock"
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/redislock"
 )
 
 // The stores' names in results.
@@ -25,7 +27,7 @@ const lockLease = 30 * time.Second
 // redisClient has a connection for each worker. All stores in Redis use one of
 // the same settings.
 func (b *locksBench) redisClient() (*redis.Client, error) {
-	o, err := schedule.RedisOptions(b.set.Redis)
+	o, err := redislock.Options(b.set.Redis)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +38,7 @@ func (b *locksBench) redisClient() (*redis.Client, error) {
 
 // variants are our stores and the rivals.
 func (b *locksBench) variants(ctx context.Context) (all []lockVariant, done func(), err error) {
-	pg, err := schedule.NewPostgresLocks(b.db)
+	pg, err := lock.NewPostgres(b.db)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -44,7 +46,7 @@ func (b *locksBench) variants(ctx context.Context) (all []lockVariant, done func
 		return nil, nil, err
 	}
 	done = func() { _ = pg.Close() }
-	rd, err := schedule.NewRedisLocks(b.rdb, schedule.RedisConfig{Environment: "bench", MaxLease: lockLease})
+	rd, err := redislock.New(b.rdb, redislock.Config{Environment: "bench", MaxLease: lockLease})
 	if err != nil {
 		return nil, done, err
 	}
@@ -59,9 +61,9 @@ func (b *locksBench) variants(ctx context.Context) (all []lockVariant, done func
 	}, done, nil
 }
 
-func pairOf(p schedule.LockProvider) func(context.Context, string) error {
+func pairOf(p lock.Provider) func(context.Context, string) error {
 	return func(ctx context.Context, name string) error {
-		g, err := p.Acquire(ctx, schedule.NewClaim(name, lockLease))
+		g, err := p.Acquire(ctx, lock.Request{Name: name, ID: uuid.New(), At: time.Now(), Lease: lockLease})
 		if err != nil {
 			return err
 		}
@@ -71,16 +73,16 @@ func pairOf(p schedule.LockProvider) func(context.Context, string) error {
 
 // awaitEpoch makes a new Redis one that grants locks. Nothing has been lost: it
 // is the benchmark's own, or its locks are.
-func (b *locksBench) awaitEpoch(ctx context.Context, locks *schedule.RedisLocks) error {
-	_, err := locks.Acquire(ctx, schedule.NewClaim("bench", time.Millisecond))
-	if wait := (*schedule.WaitError)(nil); errors.As(err, &wait) {
+func (b *locksBench) awaitEpoch(ctx context.Context, locks lock.Provider) error {
+	_, err := locks.Acquire(ctx, lock.Request{Name: "bench", ID: uuid.New(), At: time.Now(), Lease: time.Millisecond})
+	if wait := (*redislock.WaitError)(nil); errors.As(err, &wait) {
 		return b.rdb.Set(ctx, "job-epoch:bench", 1, 0).Err()
 	}
 	return err
 }
 
 func (b *locksBench) redislock() func(context.Context, string) error {
-	client := redislock.New(b.rdb)
+	client := bsm.New(b.rdb)
 	return func(ctx context.Context, name string) error {
 		l, err := client.Obtain(ctx, "redislock:"+name, lockLease, nil)
 		if err != nil {

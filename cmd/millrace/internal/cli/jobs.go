@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/config"
 )
 
@@ -30,6 +31,20 @@ func (c *call) withJobs(ctx context.Context, do func(*schedule.Operator) error) 
 	}
 	defer db.Close()
 	operator, err := schedule.NewOperator(db)
+	if err != nil {
+		return err
+	}
+	return noJobTables(do(operator))
+}
+
+// withLocks is withJobs for the locks of the database.
+func (c *call) withLocks(ctx context.Context, do func(*lock.Operator) error) error {
+	db, err := reachPostgres(ctx, c.cfg.Postgres)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	operator, err := lock.NewOperator(db)
 	if err != nil {
 		return err
 	}
@@ -98,14 +113,14 @@ func (c *call) printJobs(all []schedule.JobState, asJSON bool) error {
 }
 
 // result is the outcome, and whether a run that never ended can still be at work.
-func result(r *schedule.Run, lock *schedule.LockState) string {
+func result(r *schedule.Run, lock *lock.State) string {
 	if r.Outcome == schedule.OutcomeRunning && lock != nil && (!lock.Held || lock.Fence != r.Fence) {
 		return "running, without its lock"
 	}
 	return string(r.Outcome)
 }
 
-func holding(l *schedule.LockState) string {
+func holding(l *lock.State) string {
 	if !l.Held {
 		return "free"
 	}

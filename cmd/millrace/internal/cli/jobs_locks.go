@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/redislock"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/config"
 )
 
@@ -46,7 +47,7 @@ the holder, and FENCE that of the last holder which was no Java node.`,
 				return errNoStore
 			}
 			all, err := c.allLocks(ctx, environment)
-			chosen := []schedule.LockState{}
+			chosen := []lock.State{}
 			for _, l := range all {
 				if l.Held || !held {
 					chosen = append(chosen, l)
@@ -62,28 +63,28 @@ the holder, and FENCE that of the last holder which was no Java node.`,
 
 // allLocks lists the locks of all stores that were given. Those of one are of use
 // also if the other does not answer.
-func (c *call) allLocks(ctx context.Context, environment string) (all []schedule.LockState, err error) {
+func (c *call) allLocks(ctx context.Context, environment string) (all []lock.State, err error) {
 	list := func(of interface {
-		Locks(context.Context) ([]schedule.LockState, error)
+		Locks(context.Context) ([]lock.State, error)
 	}) error {
 		locks, err := of.Locks(ctx)
 		all = append(all, locks...)
 		return err
 	}
 	if c.cfg.Postgres != "" {
-		err = c.withJobs(ctx, func(o *schedule.Operator) error { return list(o) })
+		err = c.withLocks(ctx, func(o *lock.Operator) error { return list(o) })
 	}
 	if c.cfg.Redis != "" {
-		cfg := schedule.RedisOperatorConfig{Environment: environment}
-		err = errors.Join(err, c.withRedisLocks(ctx, cfg, func(ctx context.Context, o *schedule.RedisOperator) error { return list(o) }))
+		cfg := redislock.OperatorConfig{Environment: environment}
+		err = errors.Join(err, c.withRedisLocks(ctx, cfg, func(ctx context.Context, o *redislock.Operator) error { return list(o) }))
 	}
 	return all, err
 }
 
 // withRedisLocks opens the locks in Redis.
-func (c *call) withRedisLocks(ctx context.Context, cfg schedule.RedisOperatorConfig, do func(context.Context, *schedule.RedisOperator) error) error {
+func (c *call) withRedisLocks(ctx context.Context, cfg redislock.OperatorConfig, do func(context.Context, *redislock.Operator) error) error {
 	return c.withRedis(ctx, func(ctx context.Context, rdb *redis.Client) error {
-		o, err := schedule.NewRedisOperator(rdb, cfg)
+		o, err := redislock.NewOperator(rdb, cfg)
 		if err != nil {
 			return err
 		}
@@ -91,7 +92,7 @@ func (c *call) withRedisLocks(ctx context.Context, cfg schedule.RedisOperatorCon
 	})
 }
 
-func (c *call) printLocks(all []schedule.LockState, asJSON bool) error {
+func (c *call) printLocks(all []lock.State, asJSON bool) error {
 	if asJSON {
 		return printJSON(c.Out, all)
 	}
@@ -106,15 +107,15 @@ func (c *call) printLocks(all []schedule.LockState, asJSON bool) error {
 			state, left = "held", l.Left.Round(time.Second).String()
 		}
 		if l.Until.IsZero() {
-			left = "for ever"
+			left = "forever"
 		}
 		rows = append(rows, []string{l.Name, state, dash(oneLine(l.Owner)), stamp(l.Since), stamp(l.Until), left, count(l.Fence), keptIn(l)})
 	}
 	return printTable(c.Out, rows)
 }
 
-func keptIn(l schedule.LockState) string {
-	if l.Store == schedule.StoreRedis {
+func keptIn(l lock.State) string {
+	if l.Store == lock.StoreRedis {
 		return "redis " + l.Key
 	}
 	return l.Store

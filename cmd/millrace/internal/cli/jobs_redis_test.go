@@ -10,25 +10,27 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/locktest"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/redislock"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
 // locksInRedis is a Redis with three locks: "report" of ours and "java" of ShedLock
 // in the environment default, "report" of ours in prod.
-func locksInRedis(t *testing.T) (url string, locks *schedule.RedisLocks, held schedule.Grant, rdb *redis.Client) {
+func locksInRedis(t *testing.T) (url string, locks lock.Provider, held lock.Grant, rdb *redis.Client) {
 	t.Helper()
 	rdb = harness.Redis(t)
 	url = fmt.Sprintf("redis://%s/%d", rdb.Options().Addr, rdb.Options().DB)
-	opt, err := schedule.RedisOptions(url)
+	opt, err := redislock.Options(url)
 	require.NoError(t, err)
 	client := redis.NewClient(opt)
 	t.Cleanup(func() { _ = client.Close() })
 	for _, environment := range []string{"prod", "default"} {
 		require.NoError(t, rdb.Set(t.Context(), "job-epoch:"+environment, "1", 0).Err())
-		locks, err = schedule.NewRedisLocks(client, schedule.RedisConfig{Environment: environment})
+		locks, err = redislock.New(client, redislock.Config{Environment: environment})
 		require.NoError(t, err)
-		held, err = locks.Acquire(t.Context(), schedule.NewClaim("report", time.Minute))
+		held, err = locks.Acquire(t.Context(), locktest.NewRequest("report", time.Minute))
 		require.NoError(t, err)
 	}
 	require.NoError(t, rdb.Set(t.Context(), "job-lock:default:java", "ADDED:2026-11-22T10:00:00.000Z@tomcat", time.Hour).Err())
@@ -91,7 +93,7 @@ func TestJobsUnlock_FreesALockInRedis(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(done.out), &report))
 	require.Equal(t, []any{false, true, held.Owner, "redis", "default"}, []any{report.DryRun, report.Audited, report.Lock.Owner, report.Lock.Store, report.Lock.Environment})
-	require.ErrorIs(t, locks.Renew(t.Context(), held, time.Minute), schedule.ErrLockLost)
+	require.ErrorIs(t, locks.Renew(t.Context(), held, time.Minute), lock.ErrLost)
 	var note, detail string
 	require.NoError(t, db.DB.QueryRow(`SELECT note, detail FROM job_audit WHERE action = 'unlock' AND name = 'report'`).Scan(&note, &detail))
 	require.Equal(t, "stuck", note)
@@ -113,10 +115,10 @@ func TestJobsUnlock_FindsTheStore(t *testing.T) {
 	url, _, held, rdb := locksInRedis(t)
 	db := harness.NewDatabase(t)
 	env := map[string]string{"DATABASE_URL": db.DSN, "REDIS_URL": url}
-	rows, err := schedule.NewPostgresLocks(db.DB)
+	rows, err := lock.NewPostgres(db.DB)
 	require.NoError(t, err)
 	hold := func(name string) {
-		_, err := rows.Acquire(context.Background(), schedule.NewClaim(name, time.Minute))
+		_, err := rows.Acquire(context.Background(), locktest.NewRequest(name, time.Minute))
 		require.NoError(t, err)
 	}
 	hold("report")

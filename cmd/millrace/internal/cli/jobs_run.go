@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 )
 
 // runReport is what jobs run --json prints.
@@ -80,7 +81,7 @@ func (c *call) requestRun(ctx context.Context, o *schedule.Operator, job, note s
 	if err := c.printRun(&report, asJSON); err != nil {
 		return err
 	}
-	if r := report.Run; r != nil && r.Outcome != schedule.OutcomeOK {
+	if r := report.Run; r != nil && r.Outcome != lock.OutcomeOK {
 		return fmt.Errorf("the run ended with %s: %s", r.Outcome, oneLine(r.Error))
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -30,9 +31,9 @@ func openShop(t *testing.T) *shop {
 		t.Helper()
 		return run(t, map[string]string{"DATABASE_URL": db.DSN}, append([]string{"jobs"}, args...)...)
 	}
-	locks, err := schedule.NewPostgresLocks(db.DB)
+	locks, err := lock.NewPostgres(db.DB)
 	require.NoError(t, err)
-	locker, err := schedule.NewLocker(locks, schedule.LockerConfig{Lease: 2 * time.Second})
+	locker, err := lock.NewLocker(locks, lock.Config{Lease: 2 * time.Second})
 	require.NoError(t, err)
 	history, err := schedule.NewPostgresHistory(db.DB)
 	require.NoError(t, err)
@@ -132,7 +133,7 @@ func TestJobsUnlock_IsADryRunUnlessYesAndCancelsTheHolder(t *testing.T) {
 	require.True(t, report.Lock.Held)
 	select {
 	case cause := <-s.lost:
-		require.ErrorIs(t, cause, schedule.ErrLockLost)
+		require.ErrorIs(t, cause, lock.ErrLost)
 	case <-time.After(2 * time.Minute):
 		require.Fail(t, "the holder was not cancelled")
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/schedule/lock/redislock"
 )
 
 // unlockFlags say which lock is meant, and why.
@@ -21,9 +22,9 @@ type unlockFlags struct {
 
 // unlockReport is what jobs unlock --json prints.
 type unlockReport struct {
-	DryRun  bool               `json:"dry_run"`
-	Audited bool               `json:"audited"` // in job_audit; with a dry run: it would be
-	Lock    schedule.LockState `json:"lock"`    // as it was
+	DryRun  bool       `json:"dry_run"`
+	Audited bool       `json:"audited"` // in job_audit; with a dry run: it would be
+	Lock    lock.State `json:"lock"`    // as it was
 }
 
 func (a *app) jobsUnlock() *cobra.Command {
@@ -32,12 +33,12 @@ func (a *app) jobsUnlock() *cobra.Command {
 		use: "unlock", short: "Take a lock away from its holder",
 		long: `Frees the lock of --job although somebody holds it, in Postgres or in Redis. A task
 that still runs is cancelled at its next renewal, within a third of the lease, and
-until then works beside the next holder: only what it writes under schedule.Guard is
+until then works beside the next holder: only what it writes under lock.Guard is
 refused at once. A crashed holder needs no unlock: its lock lapses by itself. Without
 --yes it only says what would happen; with it the unlock is written into job_audit.
 
 A lock in Redis is freed without --postgres too. Then nothing is written into
-job_audit, and what its holder writes under schedule.Guard is refused only after the
+job_audit, and what its holder writes under lock.Guard is refused only after the
 next holder's first such write.`,
 		example: `  millrace jobs unlock --job resend-failed-notifications
   millrace jobs unlock --job resend-failed-notifications --note "node 7 is gone" --yes
@@ -56,7 +57,7 @@ next holder's first such write.`,
 				return err
 			}
 			report, err := c.unlock(ctx, u)
-			if errors.Is(err, schedule.ErrNoSuchLock) {
+			if errors.Is(err, lock.ErrNoSuchLock) {
 				return fmt.Errorf("nobody holds the lock %s%s: see millrace jobs locks", u.job, c.whereLooked(u))
 			}
 			if err != nil {
@@ -73,25 +74,25 @@ func (c *call) checkUnlock(u unlockFlags) error {
 		return errNoJob
 	case c.cfg.Postgres == "" && c.cfg.Redis == "":
 		return errNoStore
-	case u.store != "" && u.store != schedule.StorePostgres && u.store != schedule.StoreRedis:
+	case u.store != "" && u.store != lock.StorePostgres && u.store != lock.StoreRedis:
 		return usageError{fmt.Errorf("--store: is %q, must be postgres or redis", u.store)}
-	case u.store == schedule.StorePostgres && c.cfg.Postgres == "":
+	case u.store == lock.StorePostgres && c.cfg.Postgres == "":
 		return usageError{errors.New("--store: is postgres, but --postgres is missing")}
-	case u.store == schedule.StoreRedis && c.cfg.Redis == "":
+	case u.store == lock.StoreRedis && c.cfg.Redis == "":
 		return usageError{errors.New("--store: is redis, but --redis is missing")}
 	}
 	return nil
 }
 
 func (c *call) whereLooked(u unlockFlags) string {
-	if c.cfg.Redis == "" || u.store == schedule.StorePostgres {
+	if c.cfg.Redis == "" || u.store == lock.StorePostgres {
 		return ""
 	}
 	environment := u.environment
 	if environment == "" {
 		environment = "default"
 	}
-	if c.cfg.Postgres == "" || u.store == schedule.StoreRedis {
+	if c.cfg.Postgres == "" || u.store == lock.StoreRedis {
 		return " in the environment " + environment + " of redis"
 	}
 	return " in postgres, nor in the environment " + environment + " of redis"
@@ -99,7 +100,7 @@ func (c *call) whereLooked(u unlockFlags) string {
 
 // unlock finds the lock and, with --yes, frees it.
 func (c *call) unlock(ctx context.Context, u unlockFlags) (r unlockReport, err error) {
-	if c.cfg.Redis == "" || u.store == schedule.StorePostgres {
+	if c.cfg.Redis == "" || u.store == lock.StorePostgres {
 		return c.unlockRow(ctx, u)
 	}
 	if c.cfg.Postgres == "" {
@@ -115,7 +116,7 @@ func (c *call) unlock(ctx context.Context, u unlockFlags) (r unlockReport, err e
 			return r, err
 		}
 	}
-	if u.store == schedule.StorePostgres {
+	if u.store == lock.StorePostgres {
 		return c.unlockRow(ctx, u)
 	}
 	return c.unlockKey(ctx, u, db)
@@ -126,17 +127,17 @@ func (c *call) storeOf(ctx context.Context, look unlockFlags, db *sql.DB) (strin
 	look.yes = false
 	row, err1 := c.unlockRow(ctx, look)
 	key, err2 := c.unlockKey(ctx, look, db)
-	switch noRow, noKey := errors.Is(err1, schedule.ErrNoSuchLock), errors.Is(err2, schedule.ErrNoSuchLock); {
+	switch noRow, noKey := errors.Is(err1, lock.ErrNoSuchLock), errors.Is(err2, lock.ErrNoSuchLock); {
 	case err1 != nil && !noRow:
 		return "", err1
 	case err2 != nil && !noKey:
 		return "", fmt.Errorf("%w; a lock in postgres needs no redis: --store postgres", err2)
 	case noRow && noKey:
-		return "", schedule.ErrNoSuchLock
+		return "", lock.ErrNoSuchLock
 	case noRow:
-		return schedule.StoreRedis, nil
+		return lock.StoreRedis, nil
 	case noKey:
-		return schedule.StorePostgres, nil
+		return lock.StorePostgres, nil
 	}
 	return "", fmt.Errorf("%s is held by %s in postgres and by %s in redis: say which with --store", look.job, row.Lock.Owner, key.Lock.Owner)
 }
@@ -144,7 +145,7 @@ func (c *call) storeOf(ctx context.Context, look unlockFlags, db *sql.DB) (strin
 // unlockRow frees a lock in Postgres.
 func (c *call) unlockRow(ctx context.Context, u unlockFlags) (r unlockReport, err error) {
 	r.DryRun, r.Audited = !u.yes, true
-	err = c.withJobs(ctx, func(o *schedule.Operator) (err error) {
+	err = c.withLocks(ctx, func(o *lock.Operator) (err error) {
 		if u.yes {
 			r.Lock, err = o.Unlock(ctx, u.job, actor(), u.note)
 			return err
@@ -156,7 +157,7 @@ func (c *call) unlockRow(ctx context.Context, u unlockFlags) (r unlockReport, er
 				return nil
 			}
 		}
-		return cmp.Or(err, schedule.ErrNoSuchLock)
+		return cmp.Or(err, lock.ErrNoSuchLock)
 	})
 	return r, err
 }
@@ -164,8 +165,8 @@ func (c *call) unlockRow(ctx context.Context, u unlockFlags) (r unlockReport, er
 // unlockKey frees a lock in Redis; db may be nil.
 func (c *call) unlockKey(ctx context.Context, u unlockFlags, db *sql.DB) (r unlockReport, err error) {
 	r.DryRun, r.Audited = !u.yes, db != nil
-	cfg := schedule.RedisOperatorConfig{Environment: u.environment, DB: db}
-	err = c.withRedisLocks(ctx, cfg, func(ctx context.Context, o *schedule.RedisOperator) (err error) {
+	cfg := redislock.OperatorConfig{Environment: u.environment, DB: db}
+	err = c.withRedisLocks(ctx, cfg, func(ctx context.Context, o *redislock.Operator) (err error) {
 		if u.yes {
 			r.Lock, err = o.Unlock(ctx, u.job, actor(), u.note)
 			return noJobTables(err)
@@ -185,7 +186,7 @@ func (c *call) printUnlock(r unlockReport, asJSON bool) error {
 		what = "would free"
 	}
 	where := ""
-	if r.Lock.Store == schedule.StoreRedis {
+	if r.Lock.Store == lock.StoreRedis {
 		where = " in redis under " + r.Lock.Key
 	}
 	_, err := fmt.Fprintf(c.Out, "%s %s%s, held by %s since %s, fence %d\n", what, r.Lock.Name, where, oneLine(r.Lock.Owner), stamp(r.Lock.Since), r.Lock.Fence)

@@ -1,0 +1,2 @@
+// Package historytest tests what every schedule.History must do.
+package historytest
