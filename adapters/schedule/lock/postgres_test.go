@@ -53,7 +53,7 @@ func TestPostgresLocks_CheckNamesWhatTheTableLacks(t *testing.T) {
 		require.ErrorContains(t, err, c.lacks)
 	}
 	_, err = lock.NewPostgres(nil)
-	require.ErrorContains(t, err, "db: is nil")
+	require.ErrorContains(t, err, "db: must not be nil")
 }
 
 // The migration takes over a table that ShedLock's nodes use, with the locks they

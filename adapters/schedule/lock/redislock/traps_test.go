@@ -242,7 +242,7 @@ func TestTrap_2_19_AFrozenRedisIsGivenUpAtTheDeadline(t *testing.T) {
 	other := redis.NewClient(&deaf)
 	t.Cleanup(func() { _ = other.Close() })
 	_, err = redislock.New(other, redislock.Config{MaxLease: -1, Attempts: -1})
-	for _, part := range []string{"ContextTimeoutEnabled is off", "MaxLease: must be", "Attempts: must be"} {
+	for _, part := range []string{"must have ContextTimeoutEnabled", "MaxLease: must be", "Attempts: must be"} {
 		require.ErrorContains(t, err, part)
 	}
 }
