@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	// ErrInvalidMessage is what errors.Is finds in every MessageError.
+	// ErrInvalidMessage is wrapped by every MessageError.
 	ErrInvalidMessage = errors.New("invalid message")
 	// ErrTxDone means that the transaction was already committed or rolled back.
 	ErrTxDone = errors.New("transaction has already ended")
@@ -15,10 +15,13 @@ var (
 	ErrLeaseHeld = errors.New("lease is held by another relay")
 	// ErrLeaseLost means that a later epoch has begun: this leader must stop.
 	ErrLeaseLost = errors.New("lease lost")
-	// ErrReopen is Renew's word that the lease is renewed, and that something was
-	// decided outside which the next session will know: finish this one, gracefully.
-	ErrReopen = errors.New("session is to be opened anew")
-	// ErrUnpublishable is what errors.Is finds in every UnpublishableError.
+	// ErrReopen is returned by Renew when it renewed the lease and the session must be
+	// replaced: an operator has decided something that only the next session takes
+	// into account. End this one gracefully and acquire another.
+	ErrReopen = errors.New("session must be reopened")
+	// ErrClosed is returned by Subscribe after Close.
+	ErrClosed = errors.New("outbox subscriber is closed")
+	// ErrUnpublishable is wrapped by every UnpublishableError.
 	ErrUnpublishable = errors.New("unpublishable message")
 )
 
@@ -36,15 +39,15 @@ func (e *MessageError) Error() string {
 // Unwrap makes errors.Is(err, ErrInvalidMessage) hold.
 func (e *MessageError) Unwrap() error { return ErrInvalidMessage }
 
-// UnpublishableError is a publisher's verdict that the broker will never take
-// the message as it is: the relay parks it. Any other error means that the
-// broker could not be reached or asked to try again.
+// UnpublishableError is a publisher's statement that the broker will never take the
+// message as it is: the relay parks it. Any other error means that the broker could
+// not be reached or asked to try again.
 type UnpublishableError struct {
 	Reason string // short and stable: "message too large", "unknown topic", …
 	Err    error  // the cause, may be nil
 }
 
-// Unpublishable wraps err as a permanent verdict.
+// Unpublishable marks err as permanent: retrying cannot help.
 func Unpublishable(reason string, err error) error {
 	return &UnpublishableError{Reason: reason, Err: err}
 }
@@ -59,11 +62,11 @@ func (e *UnpublishableError) Error() string {
 // Unwrap returns the sentinel and the cause.
 func (e *UnpublishableError) Unwrap() []error { return []error{ErrUnpublishable, e.Err} }
 
-// ErrUnsafeLog is what errors.Is finds in every UnsafeError.
+// ErrUnsafeLog is wrapped by every UnsafeError.
 var ErrUnsafeLog = errors.New("outbox log is not safe to read")
 
 // UnsafeError lists everything about a log that would make reading it lose or
-// reorder messages, each with what to do. A person has to mend it.
+// reorder messages, each with what to do. An operator must fix it.
 type UnsafeError struct{ Problems []string }
 
 func (e *UnsafeError) Error() string {

@@ -77,7 +77,7 @@ func Example() {
 			if err := tx.Commit(); err != nil {
 				return err
 			}
-			w.Committed()
+			w.Wake()
 			return nil
 		}
 	)

@@ -18,10 +18,10 @@ import (
 // time, rests for a lease after every move that it sees, and lets those that lead
 // more go first.
 type balance struct {
-	me     string
-	settle time.Duration
-	ttl    time.Duration // the lease's, and that of what is announced
-	places []place
+	me            string
+	handOverAfter time.Duration
+	ttl           time.Duration // the lease's, and that of what is announced
+	places        []place
 
 	moving  int       // the place that is being handed over; -1 if none
 	changed time.Time // when the last hand-over ended, or another instance was last seen to lead more or fewer
@@ -52,13 +52,13 @@ type peer struct {
 }
 
 // The beat of announcements is that of renewals.
-func (b *balance) beat() time.Duration { return b.ttl * 9 / 20 }
+func (b *balance) interval() time.Duration { return b.ttl * 9 / 20 }
 
 // maxRefused bounds the growth of the rest after hand-overs that nobody took up.
 const maxRefused = 7
 
 func newBalance(me string, settle, ttl time.Duration, owners []string) *balance {
-	b := &balance{me: me, settle: settle, ttl: ttl, places: make([]place, len(owners)), moving: -1}
+	b := &balance{me: me, handOverAfter: settle, ttl: ttl, places: make([]place, len(owners)), moving: -1}
 	for i := range b.places {
 		b.places[i].owner = owners[i]
 	}
@@ -74,7 +74,7 @@ func instanceOf(owner string) string {
 }
 
 // self is what to announce.
-func (b *balance) self() Instance { return Instance{ID: b.me, Leads: b.count(false)} }
+func (b *balance) self() Member { return Member{ID: b.me, Leads: b.count(false)} }
 
 // count is how many outboxes this instance leads, or is about to.
 func (b *balance) count(trying bool) (n int) {
@@ -87,7 +87,7 @@ func (b *balance) count(trying bool) (n int) {
 }
 
 // observe takes in a roll of place i.
-func (b *balance) observe(i int, roll Roll, now time.Time) {
+func (b *balance) observe(i int, roll Members, now time.Time) {
 	p := &b.places[i]
 	peers := make(map[string]*peer, len(roll.Others))
 	for _, o := range roll.Others {
@@ -111,13 +111,13 @@ func (b *balance) observe(i int, roll Roll, now time.Time) {
 		p.free, p.until = time.Time{}, now.Add(roll.Left)
 		if !p.mine {
 			p.last = instanceOf(roll.Owner)
-			b.taken(p)
+			b.leaseTaken(p)
 		}
 	}
 }
 
 // taken notes that somebody else holds the lease of p.
-func (b *balance) taken(p *place) {
+func (b *balance) leaseTaken(p *place) {
 	if p.offered {
 		p.offered, b.refused = false, 0
 	}
@@ -126,7 +126,7 @@ func (b *balance) taken(p *place) {
 
 // turn tells a standby how long to wait before it looks again; 0 means that it is
 // to try for the lease now, and to report by acquired.
-func (b *balance) turn(i int, now time.Time) time.Duration {
+func (b *balance) standbyWait(i int, now time.Time) time.Duration {
 	p := &b.places[i]
 	wait := time.Duration(0)
 	switch {
@@ -139,7 +139,7 @@ func (b *balance) turn(i int, now time.Time) time.Duration {
 		wait = p.free.Add(b.deference(p)).Sub(now)
 	}
 	if wait > 0 {
-		return min(wait, b.beat())
+		return min(wait, b.interval())
 	}
 	p.trying = true
 	if p.offered {
@@ -162,7 +162,7 @@ func (b *balance) deference(p *place) time.Duration {
 		return 0
 	}
 	if more := b.count(true) - low; more > 0 { // a beat, in which they look
-		return b.beat() + time.Duration(min(more, 3))*b.ttl/10
+		return b.interval() + time.Duration(min(more, 3))*b.ttl/10
 	}
 	return 0
 }
@@ -178,12 +178,12 @@ func (b *balance) acquired(i int, ok bool) {
 
 // yield decides whether place i, which this instance leads and whose roll it has
 // just observed, is to be handed over, and in whose favour.
-func (b *balance) yield(i int, now time.Time) (to Instance, ok bool) {
+func (b *balance) handOver(i int, now time.Time) (to Member, ok bool) {
 	p := &b.places[i]
 	own, rest := b.count(false), time.Duration(1+b.first(now))*b.ttl
-	patience := b.settle + rest // an entry outlives its instance by a ttl
+	patience := b.handOverAfter + rest // an entry outlives its instance by a ttl
 	if b.refused > 0 {
-		rest += b.settle << min(b.refused, maxRefused)
+		rest += b.handOverAfter << min(b.refused, maxRefused)
 	}
 	for id, o := range p.others {
 		if own-o.leads < 2 {
@@ -195,11 +195,11 @@ func (b *balance) yield(i int, now time.Time) (to Instance, ok bool) {
 		}
 		better := !ok || cmp.Or(cmp.Compare(o.leads, to.Leads), cmp.Compare(id, to.ID)) < 0
 		if better && now.Sub(o.low) >= patience {
-			to, ok = Instance{id, o.leads}, true
+			to, ok = Member{id, o.leads}, true
 		}
 	}
 	if !ok || !p.leads || b.moving >= 0 || now.Sub(b.changed) < rest {
-		return Instance{}, false
+		return Member{}, false
 	}
 	b.moving = i
 	return to, true

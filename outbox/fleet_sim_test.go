@@ -172,16 +172,16 @@ func TestBalance_LeavesWhatItHandedOverForALease(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	b := newBalance("a", settle, ttl, []string{"a/0", "a/1"})
 	for i := range b.places {
-		b.observe(i, Roll{}, now)
-		require.Zero(t, b.turn(i, now))
+		b.observe(i, Members{}, now)
+		require.Zero(t, b.standbyWait(i, now))
 		b.acquired(i, true)
 	}
-	slow := Roll{Owner: "a/0", Left: ttl, Others: []Instance{{ID: "b"}}}
+	slow := Members{Owner: "a/0", Left: ttl, Others: []Member{{ID: "b"}}}
 	handedOver := false
 	for range 20 {
-		now = now.Add(b.beat())
+		now = now.Add(b.interval())
 		b.observe(0, slow, now)
-		if _, handedOver = b.yield(0, now); handedOver {
+		if _, handedOver = b.handOver(0, now); handedOver {
 			break
 		}
 	}
@@ -190,7 +190,7 @@ func TestBalance_LeavesWhatItHandedOverForALease(t *testing.T) {
 	free := slow
 	free.Owner, free.Left = "", 0
 	b.observe(0, free, now.Add(ttl-time.Millisecond))
-	require.Positive(t, b.turn(0, now.Add(ttl-time.Millisecond)), "it is still left to others")
+	require.Positive(t, b.standbyWait(0, now.Add(ttl-time.Millisecond)), "it is still left to others")
 	b.observe(0, free, now.Add(2*ttl))
-	require.Zero(t, b.turn(0, now.Add(2*ttl)), "nobody took it")
+	require.Zero(t, b.standbyWait(0, now.Add(2*ttl)), "nobody took it")
 }

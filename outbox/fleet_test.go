@@ -47,7 +47,7 @@ func (s *shore) fleet(t *testing.T) (f *outbox.Fleet, stop func()) {
 			log = s.wrap(name, log)
 		}
 		outboxes = append(outboxes, outbox.FleetOutbox{Name: name, Log: log, Publisher: s.brokers[name], Relay: outbox.RelayConfig{
-			Hooks: outbox.Hooks{HandingOver: func(outbox.Instance) { s.moves.Add(1) }},
+			Hooks: outbox.Hooks{HandingOver: func(outbox.Member) { s.moves.Add(1) }},
 		}})
 	}
 	f, err := outbox.NewFleet(outboxes, outbox.FleetConfig{})
@@ -91,12 +91,12 @@ func TestFleet_SpreadsItsOutboxesWithoutLossOrDuplicate(t *testing.T) {
 		first, stopFirst := s.fleet(t)
 		s.write(t, 0, 50)
 		require.Equal(t, 4, s.leads(first))
-		require.Equal(t, 1, first.Relay("o1").Status().Instances)
+		require.Equal(t, 1, first.Relay("o1").Status().Members)
 		second, stopSecond := s.fleet(t)
 		s.write(t, 50, 300)
 		require.Equal(t, []int{2, 2}, []int{s.leads(first), s.leads(second)})
 		require.EqualValues(t, 2, s.moves.Load(), "no more moves than it takes")
-		require.Equal(t, 2, first.Relay("o1").Status().Instances)
+		require.Equal(t, 2, first.Relay("o1").Status().Members)
 		third, stopThird := s.fleet(t)
 		s.write(t, 350, 300)
 		require.Equal(t, 1, s.leads(third))
@@ -116,9 +116,9 @@ func TestFleet_SpreadsItsOutboxesWithoutLossOrDuplicate(t *testing.T) {
 }
 
 // roll is who stands ready for the default relay of log.
-func roll(t *testing.T, log outbox.Roster) []outbox.Instance {
+func roll(t *testing.T, log outbox.Membership) []outbox.Member {
 	t.Helper()
-	r, err := log.Announce(t.Context(), "relay", outbox.Instance{ID: "looker-on"}, time.Nanosecond)
+	r, err := log.Announce(t.Context(), "relay", outbox.Member{ID: "looker-on"}, time.Nanosecond)
 	require.NoError(t, err)
 	return r.Others
 }
@@ -224,9 +224,9 @@ type silentRoster struct {
 	broken *atomic.Bool
 }
 
-func (l silentRoster) Announce(ctx context.Context, relay string, me outbox.Instance, ttl time.Duration) (outbox.Roll, error) {
+func (l silentRoster) Announce(ctx context.Context, relay string, me outbox.Member, ttl time.Duration) (outbox.Members, error) {
 	if l.broken.Load() {
-		return outbox.Roll{}, errors.New("relation outbox_roster does not exist")
+		return outbox.Members{}, errors.New("relation outbox_roster does not exist")
 	}
 	return l.MemoryLog.Announce(ctx, relay, me, ttl)
 }
@@ -261,7 +261,7 @@ func TestFleet_ARelayByItselfWritesNoRoster(t *testing.T) {
 		log := outboxtest.NewMemoryLog(nil)
 		for range 2 {
 			relay, _ := start(t, log, &broker{}, outbox.RelayConfig{})
-			defer func() { require.Zero(t, relay.Status().Instances) }()
+			defer func() { require.Zero(t, relay.Status().Members) }()
 		}
 		time.Sleep(10 * time.Second)
 		require.Empty(t, roll(t, log))
@@ -274,12 +274,12 @@ func TestNewFleet_NamesEveryBadField(t *testing.T) {
 		{Name: "a", Relay: outbox.RelayConfig{LeaseTTL: time.Minute}, Log: outboxtest.NewMemoryLog(nil), Publisher: &broker{}},
 		{Name: "a", Log: outboxtest.NewMemoryLog(nil), Publisher: &broker{}},
 		{Name: "b c"},
-	}, outbox.FleetConfig{Settle: time.Second, WindowBytes: -1})
-	for _, says := range []string{`outboxes[1]: Name: "a"`, `outboxes[2]: Name: "b c"`, "b c: outbox relay: log: is nil", "Settle: 1s is less than the longest LeaseTTL 1m0s", "WindowBytes:"} {
+	}, outbox.FleetConfig{HandOverAfter: time.Second, WindowBytes: -1})
+	for _, says := range []string{`outboxes[1].Name: must be unique, is "a"`, `outboxes[2].Name: must be 1 to 64 characters of [A-Za-z0-9._-], is "b c"`, "outboxes[2]: outbox relay: log: must not be nil", "HandOverAfter: must be at least the longest LeaseTTL (1m0s), is 1s", "WindowBytes:"} {
 		require.ErrorContains(t, err, says)
 	}
 	_, err = outbox.NewFleet(nil, outbox.FleetConfig{})
-	require.ErrorContains(t, err, "there are none")
+	require.ErrorContains(t, err, "must not be empty")
 }
 
 // TestFleet_BoundsWhatItsRelaysHoldTogether pins the default: 64 MiB, whatever

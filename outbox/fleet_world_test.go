@@ -152,14 +152,14 @@ func (w *world) join(serves ...int) *simInstance {
 	return in
 }
 
-func (w *world) announce(in *simInstance, o *simOutbox, owner string) Roll {
-	roll := Roll{Left: o.until.Sub(w.now)}
+func (w *world) announce(in *simInstance, o *simOutbox, owner string) Members {
+	roll := Members{Left: o.until.Sub(w.now)}
 	if roll.Left > 0 {
 		roll.Owner = o.owner
 	}
 	for id, e := range o.roll {
 		if id != in.id && e.until.After(w.now) {
-			roll.Others = append(roll.Others, Instance{id, e.leads})
+			roll.Others = append(roll.Others, Member{id, e.leads})
 		}
 	}
 	o.roll[in.id] = simEntry{in.b.self().Leads, w.now.Add(w.ttl)}
@@ -175,7 +175,7 @@ func (w *world) standBy(in *simInstance, place int) {
 	roll := w.announce(in, o, owner)
 	w.after(w.rtt(), in, func() {
 		in.b.observe(place, roll, w.now)
-		if wait := in.b.turn(place, w.now); wait > 0 {
+		if wait := in.b.standbyWait(place, w.now); wait > 0 {
 			w.after(wait+w.rtt(), in, func() { w.standBy(in, place) })
 			return
 		}
@@ -191,7 +191,7 @@ func (w *world) standBy(in *simInstance, place int) {
 			w.watch()
 			in.b.acquired(place, true)
 			began := w.now
-			w.after(in.b.beat(), in, func() { w.renew(in, place, began) })
+			w.after(in.b.interval(), in, func() { w.renew(in, place, began) })
 		})
 	})
 }
@@ -212,9 +212,9 @@ func (w *world) renew(in *simInstance, place int, renewed time.Time) {
 	roll.Owner = owner
 	w.after(w.rtt(), in, func() {
 		in.b.observe(place, roll, w.now)
-		to, yield := in.b.yield(place, w.now)
+		to, yield := in.b.handOver(place, w.now)
 		if !yield {
-			w.after(in.b.beat(), in, func() { w.renew(in, place, began) })
+			w.after(in.b.interval(), in, func() { w.renew(in, place, began) })
 			return
 		}
 		w.history = append(w.history, fmt.Sprintf("%s %s hands %d over to %s", w.clock(), in.id, in.serves[place], to.ID))

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// read fetches batches ahead of the publisher until ctx ends. Pauses grow while
-// nothing is found; after a read that was not cut short there is always a least
-// pause, so that a trickle does not become a poll for every row.
-func (l *leadership) read(ctx context.Context, batches chan<- *flight) {
+// read fetches batches ahead of the publisher until ctx ends. Its pauses grow while
+// it finds nothing. After a read that was not cut short it always pauses for
+// PollMin, so that a trickle of rows does not cost one poll a row.
+func (l *leadership) read(ctx context.Context, batches chan<- *inFlightBatch) {
 	cfg := &l.r.cfg
-	rest := slumber{cfg: cfg, pause: cfg.PollMin}
+	idle := idleBackoff{cfg: cfg, pause: cfg.PollMin}
 	wake := WakeNone
 	for {
-		rows, bytes := l.window.room(ctx, cfg.BatchRows)
+		rows, bytes := l.window.capacity(ctx, cfg.BatchRows)
 		if rows == 0 {
 			return
 		}
@@ -29,24 +29,24 @@ func (l *leadership) read(ctx context.Context, batches chan<- *flight) {
 			}
 			return
 		}
-		l.noteRead(b, began, wake)
+		l.recordRead(b, began, wake)
 		if len(b.Entries) > 0 || b.Moved {
 			f := l.window.add(b, began)
 			select {
 			case batches <- f:
 			case <-l.work.Done():
 				for i := range b.Entries {
-					l.window.settle(f, i, nil, true)
+					l.window.resolve(f, i, nil, true)
 				}
 				return
 			}
 		}
 		if len(b.Entries) == 0 {
-			wake = l.rest(ctx, &rest)
+			wake = l.idle(ctx, &idle)
 			continue
 		}
-		if rest.found() {
-			l.hangOut(ctx, 0)
+		if idle.found() {
+			l.disarm(ctx)
 		}
 		wake = WakeNone
 		if !b.More {
@@ -56,35 +56,40 @@ func (l *leadership) read(ctx context.Context, batches chan<- *flight) {
 	}
 }
 
-// rest waits after a read that found nothing, and returns what ended the wait.
-func (l *leadership) rest(ctx context.Context, s *slumber) WakeSource {
-	wait, hangOut := s.empty()
-	if hangOut {
-		l.hangOut(ctx, bellSpan*l.r.cfg.PollIdle)
+// idle waits after a read that found nothing, and returns what ended the wait.
+func (l *leadership) idle(ctx context.Context, b *idleBackoff) WakeSource {
+	wait, arm := b.empty()
+	if arm {
+		l.arm(ctx)
 	}
 	switch {
-	case wait == 0 || !l.idle(ctx, wait):
+	case wait == 0 || !l.waitForWake(ctx, wait):
 		return WakePoll
-	case s.armed:
-		s.asleep = false
-		return WakeDoorbell
+	case b.armed:
+		b.waiting = false
+		return WakeNotify
 	}
 	return WakeCall
 }
 
-// hangOut asks writers to ring for the next d. If that does not work, the relay
-// wakes by itself later than it could have.
-func (l *leadership) hangOut(ctx context.Context, d time.Duration) {
-	if err := l.r.cfg.Doorbell.Idle(ctx, d); err != nil && ctx.Err() == nil {
-		if h := l.r.cfg.Hooks.Retrying; h != nil {
-			h(err, d)
-		}
+// arm asks writers for notifications. If that fails, the relay wakes by its own
+// poll, later than it could have.
+func (l *leadership) arm(ctx context.Context) {
+	d := armPolls * l.r.cfg.PollIdle
+	if err := l.r.cfg.Listener.Arm(ctx, d); err != nil && ctx.Err() == nil {
+		l.r.cfg.Hooks.Retrying(err, d)
 	}
 }
 
-// idle waits for d, a call of Wake, or the end of ctx. It reports whether it was
-// the call.
-func (l *leadership) idle(ctx context.Context, d time.Duration) (called bool) {
+func (l *leadership) disarm(ctx context.Context) {
+	if err := l.r.cfg.Listener.Disarm(ctx); err != nil && ctx.Err() == nil {
+		l.r.cfg.Hooks.Retrying(err, 0)
+	}
+}
+
+// waitForWake waits for d, a call of Wake, or the end of ctx. It reports whether
+// it was the call.
+func (l *leadership) waitForWake(ctx context.Context, d time.Duration) (called bool) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -96,9 +101,9 @@ func (l *leadership) idle(ctx context.Context, d time.Duration) (called bool) {
 	return false
 }
 
-func (l *leadership) noteRead(b Batch, began time.Time, wake WakeSource) {
+func (l *leadership) recordRead(b Batch, began time.Time, wake WakeSource) {
 	inFlight := l.window.inFlight()
-	l.r.note(func(s *Status) {
+	l.r.updateStatus(func(s *Status) {
 		s.Read, s.Gaps, s.InFlight = time.Now(), len(b.Cursor.Gaps), inFlight
 		switch {
 		case inFlight == 0 && len(b.Entries) == 0:
@@ -107,8 +112,7 @@ func (l *leadership) noteRead(b Batch, began time.Time, wake WakeSource) {
 			s.Stalled = began
 		}
 	})
-	h := l.r.cfg.Hooks.Read
-	if h == nil || len(b.Entries) == 0 && !b.Moved {
+	if len(b.Entries) == 0 && !b.Moved {
 		return
 	}
 	info := ReadInfo{Rows: len(b.Entries), Position: b.Cursor.Position, Gaps: len(b.Cursor.Gaps), More: b.More, Took: time.Since(began), Wake: wake}
@@ -118,11 +122,11 @@ func (l *leadership) noteRead(b Batch, began time.Time, wake WakeSource) {
 			info.Oldest = at
 		}
 	}
-	h(info)
+	l.r.cfg.Hooks.Read(info)
 }
 
-// dispatch hands flights to the publisher, one after the other.
-func (l *leadership) dispatch(batches <-chan *flight) {
+// dispatch hands batches to the publisher, one after the other.
+func (l *leadership) dispatch(batches <-chan *inFlightBatch) {
 	vetter, _ := l.r.pub.(Vetter)
 	for f := range batches {
 		send, index := l.vet(f, vetter)
@@ -137,9 +141,9 @@ func (l *leadership) dispatch(batches <-chan *flight) {
 	}
 }
 
-// vet parks what the broker would refuse and what waits behind a parked message,
-// and returns the rest with its indexes in the batch (nil if nothing was parked).
-func (l *leadership) vet(f *flight, vetter Vetter) (send []Entry, index []int) {
+// vet parks what the broker would refuse and what waits behind a parked message. It
+// returns the other entries with their indexes in the batch (nil if none was parked).
+func (l *leadership) vet(f *inFlightBatch, vetter Vetter) (send []Entry, index []int) {
 	entries := f.batch.Entries
 	for i := range entries {
 		e := &entries[i]
@@ -171,30 +175,26 @@ func (l *leadership) vet(f *flight, vetter Vetter) (send []Entry, index []int) {
 	return send, index
 }
 
-// ack takes the publisher's verdict on one entry.
-func (l *leadership) ack(f *flight, i int, err error) {
+// ack resolves one entry by the publisher's answer.
+func (l *leadership) ack(f *inFlightBatch, i int, err error) {
 	switch {
 	case err == nil:
-		if l.window.settle(f, i, nil, false) {
+		if l.window.resolve(f, i, nil, false) {
 			l.delivered(f)
 		}
 	case errors.Is(err, ErrUnpublishable):
 		l.park(f, i, err.Error())
 	default:
 		l.abort(fmt.Errorf("%w: %w", ErrPublish, err))
-		l.window.settle(f, i, nil, true)
+		l.window.resolve(f, i, nil, true)
 	}
 }
 
-func (l *leadership) delivered(f *flight) {
+func (l *leadership) delivered(f *inFlightBatch) {
 	now := time.Now()
-	l.r.note(func(s *Status) { s.Delivered, s.Stalled, s.Err = now, time.Time{}, nil })
-	if h := l.r.cfg.Hooks.Acked; h != nil {
-		h(f.batch.Entries, f.parked)
-	}
-	if h := l.r.cfg.Hooks.Delivered; h != nil {
-		h(len(f.batch.Entries), now.Sub(f.readAt))
-	}
+	l.r.updateStatus(func(s *Status) { s.Delivered, s.Stalled, s.Err = now, time.Time{}, nil })
+	l.r.cfg.Hooks.Acked(f.batch.Entries, f.parked)
+	l.r.cfg.Hooks.Delivered(len(f.batch.Entries), now.Sub(f.readAt))
 }
 
 func (l *leadership) isParked(e *Entry) bool {
@@ -203,32 +203,30 @@ func (l *leadership) isParked(e *Entry) bool {
 	return len(l.parked) > 0 && l.parked[ParkedKey{e.Topic, e.Key}]
 }
 
-func (l *leadership) park(f *flight, i int, reason string) {
+func (l *leadership) park(f *inFlightBatch, i int, reason string) {
 	e := &f.batch.Entries[i]
 	p := Parked{Position: e.Position, ParkedKey: ParkedKey{e.Topic, e.Key}, Reason: reason}
 	l.mu.Lock()
 	l.parked[p.ParkedKey] = true
 	l.mu.Unlock()
-	if h := l.r.cfg.Hooks.Parked; h != nil {
-		h(p)
-	}
-	if l.window.settle(f, i, &p, false) {
+	l.r.cfg.Hooks.Parked(p)
+	if l.window.resolve(f, i, &p, false) {
 		l.delivered(f)
 	}
 }
 
-// save makes the cursor durable as flights come home, coalesced: at most every
-// CheckpointInterval, and for at most a fifth of the time if saving is slow. Under
-// a snapshot that is held for hours each save walks over all versions of the
-// cursor's row since.
+// save makes the cursor durable as batches are acknowledged. It coalesces: it saves
+// at most once per CheckpointInterval, and spends at most a fifth of its time in
+// saving. While somebody holds a snapshot for hours, each save must walk over all
+// versions of the cursor's row since then, and becomes slow.
 func (l *leadership) save(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.window.done:
+		case <-l.window.resolved:
 		}
-		flights, cp, ok := l.window.landed()
+		batches, cp, ok := l.window.acknowledged()
 		if !ok {
 			continue
 		}
@@ -240,11 +238,9 @@ func (l *leadership) save(ctx context.Context) {
 			return
 		}
 		took := time.Since(began)
-		l.window.release(len(flights))
-		l.r.note(func(s *Status) { s.Position = cp.Cursor.Position })
-		if h := l.r.cfg.Hooks.Saved; h != nil {
-			h(cp.Cursor, took)
-		}
+		l.window.release(len(batches))
+		l.r.updateStatus(func(s *Status) { s.Position = cp.Cursor.Position })
+		l.r.cfg.Hooks.Saved(cp.Cursor, took)
 		if every := l.r.cfg.CheckpointInterval; every > 0 {
 			sleep(ctx, max(every-took, 4*took))
 		}

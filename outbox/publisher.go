@@ -1,30 +1,96 @@
 package outbox
 
-import "context"
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 
-// BatchPublisher is a publisher that takes many messages at once. A Watermill
-// message.Publisher given to the relay that also implements BatchPublisher is
-// used through it.
-type BatchPublisher interface {
-	// PublishBatch hands entries over in order and calls ack exactly once for
-	// each, from any goroutine, before or after it returns. It returns when all
-	// entries are handed over, which may wait for room; it never waits for the
-	// broker's acknowledgements, so that batches follow each other closely.
-	//
-	// ack(i, nil) means that the broker has made entries[i] durable. An error
-	// that is ErrUnpublishable is final for that entry; any other error means
-	// that the publisher gave up on everything handed over and not yet
-	// acknowledged, because ctx ended or it was closed or broken. It retries by
-	// itself, and keeps the order of each key while it does: between two
-	// acknowledged messages of one key there is no failed one.
-	// The entries may be read until they are acknowledged, never changed.
-	PublishBatch(ctx context.Context, entries []Entry, ack func(i int, err error))
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// KeyFunc gives the key of a Watermill message.
+type KeyFunc func(topic string, m *message.Message) (string, error)
+
+// KeyFromMetadata takes the key from the metadata named MetadataKey.
+func KeyFromMetadata(_ string, m *message.Message) (string, error) {
+	if key := m.Metadata.Get(MetadataKey); key != "" {
+		return key, nil
+	}
+	return "", &MessageError{Field: "key", Reason: "is empty: set the metadata " + MetadataKey + ", or give the publisher a KeyFunc"}
 }
 
-// Vetter is implemented by publishers that can tell before sending that the
-// broker will refuse a message: too large, unknown topic, not encodable.
-type Vetter interface {
-	// Vet returns an error that is ErrUnpublishable if the broker will never
-	// take e, and nil if it might. It must be cheap: it is asked for every entry.
-	Vet(ctx context.Context, e *Entry) error
+// Publisher is a Watermill publisher that appends to the outbox, for services
+// that publish through Watermill's interfaces. It is safe for concurrent use.
+type Publisher struct {
+	writer *Writer
+	key    KeyFunc
+	do     func(ctx context.Context, append func(tx *sql.Tx) error) error
 }
+
+var _ message.Publisher = (*Publisher)(nil)
+
+// NewPublisher returns a publisher whose messages live and die with tx. Make one
+// for each transaction. A nil key means KeyFromMetadata.
+func NewPublisher(w *Writer, tx *sql.Tx, key KeyFunc) (*Publisher, error) {
+	if tx == nil {
+		return nil, errors.New("outbox publisher: tx: is nil")
+	}
+	return newPublisher(w, key, func(_ context.Context, append func(*sql.Tx) error) error { return append(tx) })
+}
+
+// NewAutoPublisher returns a publisher that commits each call of Publish in a
+// transaction of its own, for messages that no entity belongs to. A nil key means
+// KeyFromMetadata.
+func NewAutoPublisher(w *Writer, db *sql.DB, key KeyFunc) (*Publisher, error) {
+	if db == nil {
+		return nil, errors.New("outbox publisher: db: is nil")
+	}
+	return newPublisher(w, key, func(ctx context.Context, append func(*sql.Tx) error) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+		if err := append(tx); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		if err := tx.Commit(); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		w.Wake()
+		return nil
+	})
+}
+
+func newPublisher(w *Writer, key KeyFunc, do func(context.Context, func(*sql.Tx) error) error) (*Publisher, error) {
+	if w == nil {
+		return nil, errors.New("outbox publisher: writer: is nil")
+	}
+	if key == nil {
+		key = KeyFromMetadata
+	}
+	return &Publisher{writer: w, key: key, do: do}, nil
+}
+
+// Publish appends msgs in order, all or none. It uses the first message's context.
+func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	out := make([]Message, len(msgs))
+	for i, m := range msgs {
+		key, err := p.key(topic, m)
+		if err == nil {
+			out[i], err = FromWatermill(topic, m)
+		}
+		if err != nil {
+			return fmt.Errorf("publish to outbox: message %d: %w", i, err)
+		}
+		out[i].Key = key
+	}
+	ctx := msgs[0].Context()
+	return p.do(ctx, func(tx *sql.Tx) error { return p.writer.Append(ctx, tx, out...) })
+}
+
+// Close does nothing: the transaction or database is the caller's.
+func (p *Publisher) Close() error { return nil }

@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// Reconsiderer is implemented by sessions that keep parked messages and can take
-// them back. With it, and a publisher that is a Vetter, a parked message goes its
-// way by itself once what refused it is mended: a topic made, a limit raised.
+// Reconsiderer is implemented by sessions that keep parked messages and can release
+// them. With it, and a publisher that is a Vetter, a parked message is sent without
+// help once the cause is fixed: the topic is created, the limit is raised.
 type Reconsiderer interface {
-	// Due returns the messages at the head of a parked key that are worth another
-	// look: the pause after each doubles, from seconds to an hour.
+	// Due returns the first message of each parked key whose pause is over. The pause
+	// doubles after each refusal, from seconds to an hour.
 	Due(ctx context.Context) ([]Entry, error)
-	// Reconsidered records the outcome: the keys of the accepted are redriven, as
-	// a person would, and the refused wait for their next turn.
+	// Reconsidered records the outcome: the keys of accepted messages are redriven, as
+	// an operator would do, and refused messages stay parked until they are due again.
 	Reconsidered(ctx context.Context, accepted, refused []Entry) error
 }
 
-// reconsiderEvery is how often a leader with parked keys looks at those due.
-const reconsiderEvery = 5 * time.Second
+// reconsiderInterval is how often a leader with parked keys asks for those due.
+const reconsiderInterval = 5 * time.Second
 
-// reconsider looks at parked messages again, now and then, until ctx ends.
+// reconsider vets parked messages again, regularly, until ctx ends.
 func (l *leadership) reconsider(ctx context.Context) {
 	session, ok := l.session.(Reconsiderer)
 	vetter, can := l.r.pub.(Vetter)
@@ -30,21 +30,19 @@ func (l *leadership) reconsider(ctx context.Context) {
 		return
 	}
 	for {
-		if sleep(ctx, reconsiderEvery); ctx.Err() != nil {
+		if sleep(ctx, reconsiderInterval); ctx.Err() != nil {
 			return
 		}
 		if !l.anyParked() {
 			continue
 		}
-		if err := l.look(ctx, session, vetter); err != nil && ctx.Err() == nil {
-			if h := l.r.cfg.Hooks.Retrying; h != nil {
-				h(fmt.Errorf("reconsider parked messages: %w", err), reconsiderEvery)
-			}
+		if err := l.reconsiderDue(ctx, session, vetter); err != nil && ctx.Err() == nil {
+			l.r.cfg.Hooks.Retrying(fmt.Errorf("reconsider parked messages: %w", err), reconsiderInterval)
 		}
 	}
 }
 
-func (l *leadership) look(ctx context.Context, session Reconsiderer, vetter Vetter) error {
+func (l *leadership) reconsiderDue(ctx context.Context, session Reconsiderer, vetter Vetter) error {
 	due, err := session.Due(ctx)
 	if err != nil || len(due) == 0 {
 		return err

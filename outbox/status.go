@@ -13,7 +13,7 @@ type Status struct {
 	Delivered time.Time // when the broker last acknowledged a whole batch
 	Stalled   time.Time // since when messages wait for the broker without any acknowledgement; zero if none do; of a leader
 	Err       error     // the last error, nil once messages move again
-	Instances int       // of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet
+	Members   int       // of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet
 }
 
 // Status returns the relay's present state.
@@ -23,7 +23,7 @@ func (r *Relay) Status() Status {
 	return r.status
 }
 
-func (r *Relay) note(change func(*Status)) {
+func (r *Relay) updateStatus(change func(*Status)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.status)

@@ -1,37 +1,93 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/millrace-go/millrace/outbox/internal/problems"
 )
 
 // SubscriberConfig configures a Subscriber. The zero value is usable.
 type SubscriberConfig struct {
-	// Group names the cursor: subscribers of one group and topic stand in for
-	// each other, one at a time; each group gets every message. 1 to 20
-	// characters of [A-Za-z0-9._-]. Default "watermill".
+	// Group names the cursor: subscribers of one group and topic stand in for each
+	// other, one at a time; each group gets every message. 1 to 20 characters of
+	// [A-Za-z0-9._-]. Default "watermill".
 	Group string
-	// Keys is how many messages are handed out and not acknowledged at once, of
-	// different keys. Default 64.
+	// Keys is how many messages, of different keys, are delivered at once and not
+	// yet acknowledged. Default 64.
 	Keys int
-	// Relay tunes the rest; its Name and Lanes are set by Group and Keys.
-	// BatchRows is 100 and WindowRows 1,000 by default here.
-	Relay RelayConfig
-	// Failed is called if a subscription ends for what a person must mend.
-	// Default: nobody is told; the message channel is closed.
+	// BatchRows is the maximum number of rows of one read. Default 100.
+	BatchRows int
+	// WindowRows is the maximum number of rows that are read and not yet covered by
+	// the saved cursor: the bound on duplicates after a crash. At least BatchRows.
+	// Default 1,000.
+	WindowRows int
+	// PollMin and PollMax bound the pause between reads that found nothing: it
+	// doubles from one to the other. Default 1 ms and 50 ms.
+	PollMin, PollMax time.Duration
+	// LeaseTTL is how long the other subscribers of the group wait for one that
+	// died. At least 200 ms. Default 2 s.
+	LeaseTTL time.Duration
+	// DrainTimeout bounds how long the end of a subscription waits for handlers.
+	// Default 10 s.
+	DrainTimeout time.Duration
+	// RetryMax caps the pause before a nacked message is delivered again, and after
+	// an error of the log. It doubles from 50 ms. Default 2 s.
+	RetryMax time.Duration
+	// Hooks are called by the relay of each subscription. Default: none.
+	Hooks Hooks
+	// Failed is called when a subscription ends with an error that retrying cannot
+	// fix. The message channel is then closed. Default: none.
 	Failed func(topic string, err error)
 }
 
-// Subscriber is a Watermill subscriber straight from the outbox, without a
-// broker: each subscription is a relay to the message channel. A nacked message
-// comes again after a pause, before later ones of its key; others go on. The
-// message's context ends when it is acknowledged and when the lease is lost.
+func (c SubscriberConfig) withDefaults() SubscriberConfig {
+	c.Group = cmp.Or(c.Group, "watermill")
+	c.Keys = cmp.Or(c.Keys, 64)
+	c.BatchRows = cmp.Or(c.BatchRows, 100)
+	c.WindowRows = cmp.Or(c.WindowRows, max(1000, c.BatchRows))
+	if c.Failed == nil {
+		c.Failed = func(string, error) {}
+	}
+	return c
+}
+
+var groupName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,20}$`)
+
+func (c *SubscriberConfig) validate() error {
+	var p problems.List
+	p.Unless(groupName.MatchString(c.Group), "Group", "must be 1 to 20 characters of [A-Za-z0-9._-], is %q", c.Group)
+	problems.Positive(&p, "Keys", c.Keys)
+	relay := c.relay("", max(c.Keys, 1)).withDefaults() // the rest has the same names there
+	p.AddAll(relay.validate())
+	return p.Err()
+}
+
+// relay returns the configuration of one subscription's relay.
+func (c *SubscriberConfig) relay(name string, lanes int) RelayConfig {
+	return RelayConfig{
+		Name: name, Lanes: lanes, BatchRows: c.BatchRows, WindowRows: c.WindowRows, PollMin: c.PollMin, PollMax: c.PollMax,
+		LeaseTTL: c.LeaseTTL, DrainTimeout: c.DrainTimeout, RetryMax: c.RetryMax, Hooks: c.Hooks,
+	}
+}
+
+// Subscriber is a Watermill subscriber that reads the outbox directly, without a
+// broker. A nacked message is delivered again after a pause, before later messages
+// of its key; other keys go on. The message's context ends when it is acknowledged
+// and when the lease is lost.
+//
+// Each subscription is a relay to the message channel. It reads the whole log and
+// acknowledges the messages of other topics unseen, so its cost grows with the log
+// and not with the topic.
 type Subscriber struct {
 	log Log
 	cfg SubscriberConfig
@@ -44,36 +100,32 @@ type Subscriber struct {
 
 var _ message.Subscriber = (*Subscriber)(nil)
 
-// NewSubscriber returns a subscriber on log.
+// NewSubscriber returns a subscriber on log. It starts nothing.
 func NewSubscriber(log Log, cfg SubscriberConfig) (*Subscriber, error) {
-	def(&cfg.Group, "watermill")
-	def(&cfg.Keys, 64)
-	def(&cfg.Relay.BatchRows, 100)
-	def(&cfg.Relay.WindowRows, max(1000, cfg.Relay.BatchRows))
-	cfg.Relay.Lanes = cfg.Keys
-	s := &Subscriber{log: log, cfg: cfg, closing: make(chan struct{})}
-	if len(cfg.Group) > 20 {
-		return nil, fmt.Errorf("outbox subscriber: Group: %q has more than 20 characters", cfg.Group)
-	}
-	if _, err := s.relay("probe", &channel{}); err != nil {
+	cfg = cfg.withDefaults()
+	var p problems.List
+	p.NotNil("log", log != nil)
+	p.AddAll(cfg.validate())
+	if err := p.Err(); err != nil {
 		return nil, fmt.Errorf("outbox subscriber: %w", err)
 	}
-	return s, nil
+	return &Subscriber{log: log, cfg: cfg, closing: make(chan struct{})}, nil
 }
 
+// relay returns the relay of a subscription to topic.
 func (s *Subscriber) relay(topic string, c *channel) (*Relay, error) {
-	cfg := s.cfg.Relay
-	cfg.Name = s.cfg.Group + "." + topic
-	if len(cfg.Name) > 64 { // keep long topics apart: they may share any prefix
+	name := s.cfg.Group + "." + topic
+	if len(name) > 64 { // a long topic's name could be cut only where others may be equal
 		sum := sha256.Sum256([]byte(topic))
-		cfg.Name = s.cfg.Group + "." + hex.EncodeToString(sum[:20])
+		name = s.cfg.Group + "." + hex.EncodeToString(sum[:20])
 	}
-	return NewRelay(s.log, c, cfg)
+	return NewRelay(s.log, c, s.cfg.relay(name, s.cfg.Keys))
 }
 
 // Subscribe starts delivering the messages of topic, from the group's cursor on.
 // The channel is closed when ctx ends or the subscriber is closed, after the
-// handlers at work have answered or Relay.DrainTimeout has passed.
+// running handlers have answered or DrainTimeout has passed. After Close it returns
+// ErrClosed.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	if reason := checkTopic(topic); reason != "" {
 		return nil, fmt.Errorf("subscribe to outbox: topic %s", reason)
@@ -86,7 +138,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, errors.New("subscribe to outbox: subscriber is closed")
+		return nil, fmt.Errorf("subscribe to outbox: %w", ErrClosed)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s.running.Go(func() {
@@ -100,7 +152,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	s.running.Go(func() {
 		defer close(c.out)
 		defer cancel()
-		if err := relay.Run(ctx); err != nil && s.cfg.Failed != nil {
+		if err := relay.Run(ctx); err != nil {
 			s.cfg.Failed(topic, err)
 		}
 	})
@@ -119,8 +171,8 @@ func (s *Subscriber) Close() error {
 	return nil
 }
 
-// channel is a message.Publisher whose broker is a handler behind a Go channel:
-// Publish returns nil once the handler has acknowledged.
+// channel is a message.Publisher that sends to a handler behind a Go channel.
+// Publish returns nil when the handler has acknowledged.
 type channel struct {
 	topic    string
 	out      chan *message.Message
@@ -152,7 +204,7 @@ func (c *channel) handle(m *message.Message) error {
 	defer cancel()
 	m.SetContext(ctx)
 	if !c.enter() {
-		// What is being handled may still be acknowledged, so giving up waits.
+		// A message in a handler may still be acknowledged: wait before giving up.
 		c.handling.Wait()
 		return giveUp{errStopping}
 	}
@@ -174,7 +226,7 @@ func (c *channel) handle(m *message.Message) error {
 	}
 }
 
-// enter counts a handler in, unless the subscription is ending.
+// enter registers a handler, unless the subscription is ending.
 func (c *channel) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -26,32 +26,32 @@ func ToWatermill(ctx context.Context, e *Entry) *message.Message {
 }
 
 // TextHeader is a record header with a text value.
-type TextHeader struct{ Name, Value string }
+type recordHeader struct{ Name, Value string }
 
 // RecordHeaders yields the headers of e's record: those made from its columns,
 // then Message.Headers without reserved names, in no order.
-func RecordHeaders(e *Entry) func(yield func(TextHeader) bool) {
-	return func(yield func(TextHeader) bool) {
-		if !yield(TextHeader{HeaderEventID, e.ID.String()}) {
+func RecordHeaders(e *Entry) func(yield func(recordHeader) bool) {
+	return func(yield func(recordHeader) bool) {
+		if !yield(recordHeader{HeaderEventID, e.ID.String()}) {
 			return
 		}
-		if e.Type != "" && !yield(TextHeader{HeaderEventType, e.Type}) {
+		if e.Type != "" && !yield(recordHeader{HeaderEventType, e.Type}) {
 			return
 		}
-		if e.AggregateType != "" && !yield(TextHeader{HeaderAggregateType, e.AggregateType}) {
+		if e.AggregateType != "" && !yield(recordHeader{HeaderAggregateType, e.AggregateType}) {
 			return
 		}
-		if e.AggregateID != "" && !yield(TextHeader{HeaderAggregateID, e.AggregateID}) {
+		if e.AggregateID != "" && !yield(recordHeader{HeaderAggregateID, e.AggregateID}) {
 			return
 		}
-		if e.AggregateVersion > 0 && !yield(TextHeader{HeaderAggregateVersion, strconv.FormatInt(e.AggregateVersion, 10)}) {
+		if e.AggregateVersion > 0 && !yield(recordHeader{HeaderAggregateVersion, strconv.FormatInt(e.AggregateVersion, 10)}) {
 			return
 		}
-		if _, set := e.Headers[HeaderOccurredAt]; !set && !yield(TextHeader{HeaderOccurredAt, e.CreatedAt.UTC().Format(time.RFC3339Nano)}) {
+		if _, set := e.Headers[HeaderOccurredAt]; !set && !yield(recordHeader{HeaderOccurredAt, e.CreatedAt.UTC().Format(time.RFC3339Nano)}) {
 			return
 		}
 		for name, value := range e.Headers {
-			if !ReservedHeader(name) && !yield(TextHeader{name, value}) {
+			if !ReservedHeader(name) && !yield(recordHeader{name, value}) {
 				return
 			}
 		}

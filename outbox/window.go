@@ -13,34 +13,34 @@ import (
 type window struct {
 	maxRows, maxBytes int
 
-	mu      sync.Mutex
-	flights []*flight // in reading order
-	rows    int
-	bytes   int
-	freed   chan struct{} // capacity 1: rows were saved
-	done    chan struct{} // capacity 1: a flight came home
+	mu       sync.Mutex
+	batches  []*inFlightBatch // in reading order
+	rows     int
+	bytes    int
+	released chan struct{} // capacity 1: rows were saved
+	resolved chan struct{} // capacity 1: every entry of a batch is resolved
 }
 
-// flight is one batch on its way.
-type flight struct {
+// inFlightBatch is one batch in the window.
+type inFlightBatch struct {
 	batch  Batch
 	bytes  int
 	readAt time.Time
 
-	mu     sync.Mutex
-	open   int    // entries without a verdict
-	given  []bool // verdict given: acknowledged, parked or failed
-	failed []int64
-	parked []Parked
+	mu         sync.Mutex
+	unresolved int    // how many entries are not resolved
+	resolved   []bool // per entry: acknowledged, parked or failed
+	failed     []int64
+	parked     []Parked
 }
 
 func newWindow(maxRows, maxBytes int) *window {
-	return &window{maxRows: maxRows, maxBytes: maxBytes, freed: make(chan struct{}, 1), done: make(chan struct{}, 1)}
+	return &window{maxRows: maxRows, maxBytes: maxBytes, released: make(chan struct{}, 1), resolved: make(chan struct{}, 1)}
 }
 
-// room waits until at least one batch of rows fits and returns how many rows and
-// bytes do. It returns 0 rows when ctx ends.
-func (w *window) room(ctx context.Context, batch int) (rows, bytes int) {
+// capacity waits until at least one batch of rows fits, and returns how many rows
+// and bytes fit. It returns 0 rows when ctx ends.
+func (w *window) capacity(ctx context.Context, batch int) (rows, bytes int) {
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		rows, bytes = w.maxRows-w.rows, w.maxBytes-w.bytes
@@ -50,97 +50,97 @@ func (w *window) room(ctx context.Context, batch int) (rows, bytes int) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-w.freed:
+		case <-w.released:
 		}
 	}
 	return 0, 0
 }
 
-// add takes in a batch and returns its flight. An empty batch is home at once.
-func (w *window) add(b Batch, now time.Time) *flight {
-	f := &flight{batch: b, readAt: now, open: len(b.Entries), given: make([]bool, len(b.Entries))}
+// add puts a batch into the window. An empty batch is resolved at once.
+func (w *window) add(b Batch, now time.Time) *inFlightBatch {
+	f := &inFlightBatch{batch: b, readAt: now, unresolved: len(b.Entries), resolved: make([]bool, len(b.Entries))}
 	for i := range b.Entries {
 		f.bytes += len(b.Entries[i].Payload)
 	}
 	w.mu.Lock()
-	w.flights = append(w.flights, f)
+	w.batches = append(w.batches, f)
 	w.rows += len(b.Entries)
 	w.bytes += f.bytes
 	w.mu.Unlock()
-	if f.open == 0 {
-		signal(w.done)
+	if f.unresolved == 0 {
+		signal(w.resolved)
 	}
 	return f
 }
 
-// settle gives entry i its verdict: delivered, or parked, or (failed) neither.
-// Only the first verdict counts. It reports whether the flight is now home.
-func (w *window) settle(f *flight, i int, parked *Parked, failed bool) (home bool) {
+// resolve records the result of entry i: delivered, or parked, or (failed) neither.
+// Only the first result counts. It reports whether it was the batch's last one.
+func (w *window) resolve(f *inFlightBatch, i int, parked *Parked, failed bool) (last bool) {
 	f.mu.Lock()
-	if f.given[i] {
+	if f.resolved[i] {
 		f.mu.Unlock()
 		return false
 	}
-	f.given[i] = true
-	f.open--
+	f.resolved[i] = true
+	f.unresolved--
 	if parked != nil {
 		f.parked = append(f.parked, *parked)
 	}
 	if failed {
 		f.failed = append(f.failed, f.batch.Entries[i].Position)
 	}
-	home = f.open == 0
+	last = f.unresolved == 0
 	f.mu.Unlock()
-	if home {
-		signal(w.done)
+	if last {
+		signal(w.resolved)
 	}
-	return home
+	return last
 }
 
-// landed returns the flights at the head that are home, without a failure, and
-// what to save for them; ok is false if there are none. They stay in the window
-// until released.
-func (w *window) landed() (flights []*flight, cp Checkpoint, ok bool) {
+// acknowledged returns the oldest batches of which every entry is acknowledged or
+// parked, and what to save for them; ok is false if there are none. They stay in
+// the window until released.
+func (w *window) acknowledged() (batches []*inFlightBatch, cp Checkpoint, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, f := range w.flights {
+	for _, f := range w.batches {
 		f.mu.Lock()
-		home := f.open == 0 && len(f.failed) == 0
+		complete := f.unresolved == 0 && len(f.failed) == 0
 		f.mu.Unlock()
-		if !home {
+		if !complete {
 			break
 		}
-		flights = append(flights, f)
+		batches = append(batches, f)
 		cp.Cursor = f.batch.Cursor
 		cp.Parked = append(cp.Parked, f.parked...)
 	}
-	return flights, cp, len(flights) > 0
+	return batches, cp, len(batches) > 0
 }
 
-// release forgets the first n flights, whose cursor has been saved.
+// release removes the first n batches, whose cursor has been saved.
 func (w *window) release(n int) {
 	w.mu.Lock()
-	for _, f := range w.flights[:n] {
+	for _, f := range w.batches[:n] {
 		w.rows -= len(f.batch.Entries)
 		w.bytes -= f.bytes
 	}
-	w.flights = slices.Delete(w.flights, 0, n)
+	w.batches = slices.Delete(w.batches, 0, n)
 	w.mu.Unlock()
-	signal(w.freed)
+	signal(w.released)
 }
 
-// rest returns what to save when nothing more will come home: the cursor of the
-// newest batch less every entry that was not delivered. ok is false if the
+// remaining returns what to save when no further result will come: the cursor of
+// the newest batch without every entry that was not delivered. ok is false if the
 // window is empty.
-func (w *window) rest() (cp Checkpoint, ok bool) {
+func (w *window) remaining() (cp Checkpoint, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var undelivered []int64
-	for _, f := range w.flights {
+	for _, f := range w.batches {
 		f.mu.Lock()
 		undelivered = append(undelivered, f.failed...)
-		for i, given := range f.given {
-			if !given {
+		for i, resolved := range f.resolved {
+			if !resolved {
 				undelivered = append(undelivered, f.batch.Entries[i].Position)
 			}
 		}
@@ -150,16 +150,16 @@ func (w *window) rest() (cp Checkpoint, ok bool) {
 	}
 	slices.Sort(undelivered)
 	cp.Cursor = cp.Cursor.Without(undelivered)
-	return cp, len(w.flights) > 0
+	return cp, len(w.batches) > 0
 }
 
-// open counts the entries without a verdict.
-func (w *window) open() (n int) {
+// unresolved counts the entries without a result.
+func (w *window) unresolved() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, f := range w.flights {
+	for _, f := range w.batches {
 		f.mu.Lock()
-		n += f.open
+		n += f.unresolved
 		f.mu.Unlock()
 	}
 	return n

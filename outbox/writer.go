@@ -82,7 +82,7 @@ func (w *Writer) Append(ctx context.Context, tx *sql.Tx, msgs ...Message) error 
 // Committed tells the relay that a transaction with appended messages has
 // committed, so that it need not wait for its next poll. Calling it without
 // need costs one poll.
-func (w *Writer) Committed() {
+func (w *Writer) Wake() {
 	if w.cfg.Wake != nil {
 		w.cfg.Wake()
 	}

@@ -18,7 +18,7 @@ func (m *RelayMetrics) Hooks(next outbox.Hooks) outbox.Hooks {
 			m.gapAges.saw(c.Gaps, time.Now())
 		},
 		Parked:      func(outbox.Parked) { m.parked.Inc() },
-		HandingOver: func(outbox.Instance) { m.handedOver.Inc() },
+		HandingOver: func(outbox.Member) { m.handedOver.Inc() },
 		Unsaved:     func(rows int) { m.unsaved.Add(float64(rows)) },
 		Retrying:    func(err error, _ time.Duration) { m.errors.WithLabelValues(errorKind(err)).Inc() },
 	}

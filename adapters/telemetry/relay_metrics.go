@@ -67,7 +67,7 @@ func NewRelayMetrics(reg prometheus.Registerer, relay string) (*RelayMetrics, er
 	for _, kind := range errorKinds {
 		m.errors.WithLabelValues(kind)
 	}
-	for _, source := range []outbox.WakeSource{outbox.WakeNone, outbox.WakePoll, outbox.WakeCall, outbox.WakeDoorbell} {
+	for _, source := range []outbox.WakeSource{outbox.WakeNone, outbox.WakePoll, outbox.WakeCall, outbox.WakeNotify} {
 		m.reads.WithLabelValues(string(source))
 	}
 	if err := m.register(reg); err != nil {

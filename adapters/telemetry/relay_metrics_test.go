@@ -221,9 +221,9 @@ func TestRelayMetrics_TellWhatWokeTheRelay(t *testing.T) {
 		cfg  outbox.RelayConfig
 		call bool
 	}{
-		outbox.WakePoll:     {cfg: outbox.RelayConfig{}},
-		outbox.WakeCall:     {cfg: outbox.RelayConfig{PollMin: time.Minute, PollMax: time.Minute}, call: true},
-		outbox.WakeDoorbell: {cfg: outbox.RelayConfig{PollIdle: time.Hour, Doorbell: &bell{}}, call: true},
+		outbox.WakePoll:   {cfg: outbox.RelayConfig{}},
+		outbox.WakeCall:   {cfg: outbox.RelayConfig{PollMin: time.Minute, PollMax: time.Minute}, call: true},
+		outbox.WakeNotify: {cfg: outbox.RelayConfig{PollIdle: time.Hour, Listener: &bell{}}, call: true},
 	} {
 		t.Run(string(source), func(t *testing.T) {
 			t.Parallel()
@@ -257,8 +257,9 @@ func TestRelayMetrics_ReadsOfABacklogDoNotRest(t *testing.T) {
 
 type bell struct{}
 
-func (*bell) Working() bool                             { return true }
-func (*bell) Idle(context.Context, time.Duration) error { return nil }
+func (*bell) Working() bool                            { return true }
+func (*bell) Arm(context.Context, time.Duration) error { return nil }
+func (*bell) Disarm(context.Context) error             { return nil }
 
 func TestRelayMetrics_ErrorsByKind(t *testing.T) {
 	t.Parallel()

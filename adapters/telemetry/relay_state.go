@@ -33,7 +33,7 @@ var statusGauges = []stateGauge[outbox.Status]{
 	state("relay_open_gaps", "Gaps that open transactions may still fill; 0 while standing by.", func(s outbox.Status, _ time.Time) float64 { return float64(gaps(s)) }),
 	state("relay_in_flight_messages", "Messages read and not yet covered by the saved cursor.", func(s outbox.Status, _ time.Time) float64 { return float64(s.InFlight) }),
 	state("relay_instances", "Processes of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet.",
-		func(s outbox.Status, _ time.Time) float64 { return float64(s.Instances) }),
+		func(s outbox.Status, _ time.Time) float64 { return float64(s.Members) }),
 	state("relay_stalled_seconds", "How long messages have waited for the broker without any acknowledgement; 0 if none wait.",
 		func(s outbox.Status, now time.Time) float64 {
 			if !s.Leading {

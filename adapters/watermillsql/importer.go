@@ -204,7 +204,7 @@ func (i *Importer) count(done *ImportResult, b batch) {
 	done.Passed += b.passed
 	done.Batches++
 	if b.moved > 0 {
-		i.writer.Committed()
+		i.writer.Wake()
 	}
 	i.cfg.Progress(*done)
 }

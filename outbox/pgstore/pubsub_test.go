@@ -39,7 +39,7 @@ func newPubSub(t *testing.T, db *sql.DB, group string) (message.Publisher, messa
 	pub, err := outbox.NewAutoPublisher(writer, db, func(topic string, _ *message.Message) (string, error) { return topic, nil })
 	require.NoError(t, err)
 	sub, err := outbox.NewSubscriber(store, outbox.SubscriberConfig{
-		Group: group, Relay: outbox.RelayConfig{PollMax: 10 * time.Millisecond, RetryMax: 100 * time.Millisecond},
+		Group: group, PollMax: 10 * time.Millisecond, RetryMax: 100 * time.Millisecond,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sub.Close()) }) // the suite leaves some open

@@ -200,12 +200,12 @@ const furthestSQL = `SELECT coalesce(max(position), 0) FROM outbox_cursor`
 
 const sequenceSQL = `SELECT last_value, is_called FROM outbox_position_seq`
 
-const ringSQL = `SELECT outbox_ring()`
+const notifyRelaysSQL = `SELECT outbox_ring()`
 
 const notifySQL = `SELECT pg_notify($1, $2)`
 
 // $2 is 0 to take the bell in.
-const idleSQL = `
+const armSQL = `
 INSERT INTO outbox_doorbell (relay, idle_until) VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
 ON CONFLICT (relay) DO UPDATE SET idle_until = excluded.idle_until`
 
@@ -216,12 +216,12 @@ ON CONFLICT (relay) DO UPDATE SET idle_until = excluded.idle_until`
 // statement has been returned, and so been locked. Without it Postgres may run
 // the two in any order.
 const (
-	togetherHead = "WITH entity AS (\n"
-	togetherOne  = "\n), appended AS (" + insertInto + ` SELECT $%[1]d::uuid, $%[2]d::text, $%[3]d::text, $%[4]d::text, $%[5]d::text, nullif($%[6]d::bigint, 0), $%[7]d::text, $%[8]d::jsonb, $%[9]d::bytea
+	entityHead = "WITH entity AS (\n"
+	entityOne  = "\n), appended AS (" + insertInto + ` SELECT $%[1]d::uuid, $%[2]d::text, $%[3]d::text, $%[4]d::text, $%[5]d::text, nullif($%[6]d::bigint, 0), $%[7]d::text, $%[8]d::jsonb, $%[9]d::bytea
    FROM (SELECT count(*) AS n FROM entity) AS locked
   WHERE locked.n > 0)
 SELECT * FROM entity`
-	togetherMany = "\n), appended AS (" + insertInto + ` SELECT e, t, k, at, ai, nullif(av, 0), et, h, p
+	entityMany = "\n), appended AS (" + insertInto + ` SELECT e, t, k, at, ai, nullif(av, 0), et, h, p
    FROM (SELECT count(*) AS n FROM entity) AS locked
   CROSS JOIN unnest($%[1]d::uuid[], $%[2]d::text[], $%[3]d::text[], $%[4]d::text[], $%[5]d::text[], $%[6]d::bigint[], $%[7]d::text[], $%[8]d::jsonb[], $%[9]d::bytea[])
         AS m(e, t, k, at, ai, av, et, h, p)
@@ -259,10 +259,10 @@ const (
 
 // A fleet's roster: what is on it beside the instance that asks.
 const (
-	rollSQL = `
+	membersSQL = `
  (SELECT coalesce(array_agg(instance), '{}') AS instances, coalesce(array_agg(leads), '{}') AS leads
     FROM outbox_roster WHERE relay = $1 AND instance <> %s AND until > clock_timestamp()) AS o`
-	enterSQL = `
+	enlistSQL = `
  INSERT INTO outbox_roster (relay, instance, leads, until) %s
  ON CONFLICT (relay, instance) DO UPDATE SET leads = excluded.leads, until = excluded.until`
 )
@@ -272,28 +272,28 @@ const (
 var announceSQL = `
 WITH gone AS (
  DELETE FROM outbox_roster WHERE until < clock_timestamp() - interval '1 minute' AND NOT (relay = $1 AND instance = $2)),
-here AS (` + fmt.Sprintf(enterSQL, `VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond')`) + `)
+here AS (` + fmt.Sprintf(enlistSQL, `VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond')`) + `)
 SELECT CASE WHEN c.lease_until > clock_timestamp() THEN c.owner ELSE '' END,
        CASE WHEN c.lease_until > clock_timestamp() THEN ceil(extract(epoch FROM c.lease_until - clock_timestamp()) * 1000)::bigint ELSE 0 END,
        o.instances, o.leads
-  FROM ` + fmt.Sprintf(rollSQL, "$2") + ` LEFT JOIN outbox_cursor c ON c.relay = $1`
+  FROM ` + fmt.Sprintf(membersSQL, "$2") + ` LEFT JOIN outbox_cursor c ON c.relay = $1`
 
 // As renewSQL, with $4 instance and $5 how many it leads.
-var renewPresentSQL = `
+var renewMemberSQL = `
 WITH lease AS (
  UPDATE outbox_cursor SET lease_until = clock_timestamp() + $3 * interval '1 millisecond'
   WHERE relay = $1 AND epoch = $2
  RETURNING owner),
-here AS (` + fmt.Sprintf(enterSQL, `SELECT $1, $4, $5, clock_timestamp() + $3 * interval '1 millisecond' FROM lease`) + `)
+here AS (` + fmt.Sprintf(enlistSQL, `SELECT $1, $4, $5, clock_timestamp() + $3 * interval '1 millisecond' FROM lease`) + `)
 SELECT (SELECT last_value FROM outbox_position_seq),
        EXISTS (SELECT FROM outbox_parked WHERE relay = $1 AND state IN ('redrive', 'skip', 'discard')),
        lease.owner, $3::bigint, o.instances, o.leads
-  FROM lease, ` + fmt.Sprintf(rollSQL, "$4")
+  FROM lease, ` + fmt.Sprintf(membersSQL, "$4")
 
 const leaveSQL = `DELETE FROM outbox_roster WHERE relay = $1 AND instance = $2`
 
 // Rings for the relays of this outbox, whether or not one sleeps.
-const callSQL = `
+const notifyStandbysSQL = `
 SELECT pg_notify('outbox_doorbell', '@' || n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'outbox'::regclass`
 
 // The schema that a ring for this outbox names.

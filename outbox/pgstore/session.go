@@ -36,7 +36,7 @@ type session struct {
 	save        *sql.Stmt
 	park        *sql.Stmt
 	renew       *sql.Stmt
-	present     *sql.Stmt // made when first used
+	renewMember *sql.Stmt // made when first used
 }
 
 var _ outbox.Maintainer = (*session)(nil)
@@ -245,7 +245,7 @@ func (s *session) free(ctx context.Context) error {
 // close gives up the connections. The reader's is discarded, not pooled: it
 // carries settings that other users of the pool must not inherit.
 func (s *session) close() {
-	for _, stmt := range []*sql.Stmt{s.save, s.park, s.renew, s.present} {
+	for _, stmt := range []*sql.Stmt{s.save, s.park, s.renew, s.renewMember} {
 		if stmt != nil { // the pool would keep it with the connection
 			stmt.Close()
 		}

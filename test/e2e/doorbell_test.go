@@ -16,7 +16,7 @@ import (
 // message with pauses, in which a relay with a doorbell sleeps.
 func TestDoorbell_RelaysDeliverWithItAndWithout(t *testing.T) {
 	t.Parallel()
-	for name, args := range map[string][]string{"doorbell": nil, "polling": {"--no-doorbell"}} {
+	for name, args := range map[string][]string{"doorbell": nil, "polling": {"--no-listen"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPipe(t, 2)

@@ -56,7 +56,7 @@ func (f *fleet) relay(t *testing.T, args ...string) *lab.Program {
 		list = append(list, fmt.Sprintf("shop%d=%s", i, p.db.DSN))
 	}
 	return lab.StartProgram(t, lab.ProgramConfig{
-		Path: f.bin, Args: append([]string{"relay", "--settle", "2s", "--kafka", strings.Join(f.pipes[0].brokers, ",")}, args...),
+		Path: f.bin, Args: append([]string{"relay", "--hand-over-after", "2s", "--kafka", strings.Join(f.pipes[0].brokers, ",")}, args...),
 		Env: []string{"MILLRACE_OUTBOXES=" + strings.Join(list, ",")},
 	})
 }

@@ -52,9 +52,11 @@ var direction = []directionRow{
 	{"app/apptest/...", []string{std, "./app", "./domain/...", testify}, []string{third, own}},
 	{"app/...", []string{std, "./app/...", "./domain/..."}, []string{third}},
 
-	{"outbox", []string{std, uuids, watermillCore, watermillMsg}, []string{third, own, "./sql", "./adapters/kafka", "./test/..."}},
+	{"outbox/internal/...", []string{std}, []string{third, own}},
+	{"outbox", []string{std, uuids, watermillCore, watermillMsg, "./outbox/internal/problems"}, []string{third, own, "./sql", "./adapters/kafka", "./test/..."}},
 	{"outbox/record", []string{std, watermillMsg}, []string{third, own}},
-	{"outbox/pgstore/...", []string{std, third, "./outbox", "./sql"}, []string{own, "./test/..."}},
+	{"outbox/replay", []string{std, uuids, watermillMsg, "./outbox", "./outbox/internal/problems"}, []string{third, own}},
+	{"outbox/pgstore/...", []string{std, third, "./outbox", "./outbox/internal/problems", "./sql"}, []string{own, "./test/..."}},
 	{"sql/...", []string{std, third}, []string{own, "./test/..."}},
 
 	// What adapters share: knows nobody.
@@ -111,7 +113,7 @@ var (
 // watermillFiles are where Watermill's types may appear. Writer.Append, Message
 // and the Log seam stay free of them.
 var watermillFiles = patterns{
-	allow: []string{"outbox/*.go", "outbox/record/*.go", "adapters/kafka/...", "adapters/consumer/...", "adapters/telemetry/watermill*.go", "adapters/telemetry/*_test.go", "adapters/watermillsql/...", "outbox/pgstore/*_test.go", "cmd/...", "test/..."},
+	allow: []string{"outbox/*.go", "outbox/record/*.go", "outbox/replay/*.go", "adapters/kafka/...", "adapters/consumer/...", "adapters/telemetry/watermill*.go", "adapters/telemetry/*_test.go", "adapters/watermillsql/...", "outbox/pgstore/*_test.go", "cmd/...", "test/..."},
 	deny:  []string{"outbox/writer.go", "outbox/message.go", "outbox/log.go", "outbox/cursor.go", "test/house/..."},
 }
 

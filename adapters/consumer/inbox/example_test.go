@@ -44,7 +44,7 @@ func Example() {
 // A follow-up message rides in the transaction of the effect.
 func ExampleInbox_Handler() {
 	_ = func(db *sql.DB, writer *outbox.Writer) (message.NoPublishHandlerFunc, error) {
-		in, err := inbox.New(db, inbox.Config{Group: "shipping", Committed: writer.Committed})
+		in, err := inbox.New(db, inbox.Config{Group: "shipping", Committed: writer.Wake})
 		if err != nil {
 			return nil, err
 		}

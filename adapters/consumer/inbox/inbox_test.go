@@ -198,7 +198,7 @@ func TestHandler_FollowUpsInTheOutboxAppearOnce(t *testing.T) {
 	woken := 0
 	writer, err := outbox.NewWriter(store, outbox.WriterConfig{Wake: func() { woken++ }})
 	require.NoError(t, err)
-	i := newInbox(t, s.db, inbox.Config{Committed: writer.Committed})
+	i := newInbox(t, s.db, inbox.Config{Committed: writer.Wake})
 	followUp := func(ctx context.Context, tx *sql.Tx, msg *message.Message) error {
 		if err := writer.Append(ctx, tx, outbox.Message{Topic: "shipment.v1", Key: "k1", Type: "shipment.sent", Payload: msg.Payload}); err != nil {
 			return err

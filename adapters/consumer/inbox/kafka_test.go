@@ -77,7 +77,7 @@ func consume(ctx context.Context, db *sql.DB, conf kafka.Config, topic, group st
 	if err != nil {
 		return err
 	}
-	in, err := inbox.New(db, inbox.Config{Group: group, Committed: writer.Committed})
+	in, err := inbox.New(db, inbox.Config{Group: group, Committed: writer.Wake})
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 // Outbox takes the messages of a transaction; *outbox.Writer is one.
 type Outbox interface {
 	Append(ctx context.Context, tx *sql.Tx, msgs ...outbox.Message) error
-	Committed()
+	Wake()
 }
 
 // Encoder makes messages of events; *codec.Codec is one.
@@ -127,7 +127,7 @@ func (u *UnitOfWork) once(ctx context.Context, fn func(context.Context, app.Tx) 
 	if err := u.commit(ctx, tx); err != nil {
 		return err
 	}
-	u.outbox.Committed()
+	u.outbox.Wake()
 	return nil
 }
 

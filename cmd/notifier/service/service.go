@@ -52,8 +52,8 @@ type service struct {
 	inboxes   []*inbox.Inbox
 	scheduler *schedule.Scheduler
 	relay     *outbox.Relay
-	bell      *pgstore.Doorbell
-	ringer    *pgstore.Ringer
+	bell      *pgstore.Listener
+	ringer    *pgstore.Notifier
 	router    *consumer.Router
 	uow       *postgres.UnitOfWork
 	app       *app.App
@@ -210,9 +210,11 @@ func build(cfg Config) (*service, error) {
 
 // buildWriting wires the use cases, the outbox and the relay.
 func (s *service) buildWriting() (err error) {
-	s.buildBells()
+	if err = s.buildBells(); err != nil {
+		return err
+	}
 	s.relay, err = outbox.NewRelay(s.store, s.relayed, outbox.RelayConfig{
-		Name: s.cfg.Relay, DrainTimeout: s.cfg.DrainTimeout, Doorbell: s.bell, Hooks: s.relayHooks(),
+		Name: s.cfg.Relay, DrainTimeout: s.cfg.DrainTimeout, Listener: s.bell, Hooks: s.relayHooks(),
 	})
 	if err != nil {
 		return err

@@ -9,9 +9,12 @@ import (
 
 // buildBells makes both ends of the wire between services: the bell that wakes
 // the relay here, and the ringer that wakes the one that leads elsewhere.
-func (s *service) buildBells() {
-	s.bell = pgstore.NewDoorbell(s.cfg.DatabaseURL, s.db, s.cfg.Relay)
-	s.ringer = pgstore.NewRinger(s.db)
+func (s *service) buildBells() (err error) {
+	if s.bell, err = pgstore.NewListener(s.cfg.DatabaseURL, s.db, s.cfg.Relay); err != nil {
+		return err
+	}
+	s.ringer, err = pgstore.NewNotifier(s.db)
+	return err
 }
 
 // wake tells the leading relay of a commit: by a call if it is ours.
@@ -20,7 +23,7 @@ func (s *service) wake() {
 		s.relay.Wake()
 		return
 	}
-	s.ringer.Ring()
+	s.ringer.Notify()
 }
 
 // listen keeps the relay's bell listening until ctx ends. Without it the relay

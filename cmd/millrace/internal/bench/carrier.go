@@ -60,9 +60,16 @@ func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier
 		Leading:  func(int64) { once.Do(func() { close(leads) }) },
 		Retrying: func(err error, _ time.Duration) { g.line.Say("the relay tries again: %v", err) }, // it explains duplicates
 	}}
-	ringer, bell := pgstore.NewRinger(y.db), pgstore.NewDoorbell(y.dsn, db, relayName)
+	ringer, err := pgstore.NewNotifier(y.db)
+	if err != nil {
+		return nil, errors.Join(err, pub.Close(), db.Close())
+	}
+	bell, err := pgstore.NewListener(y.dsn, db, relayName)
+	if err != nil {
+		return nil, errors.Join(err, pub.Close(), db.Close())
+	}
 	if wake == byDoorbell {
-		cfg.Doorbell = bell
+		cfg.Listener = bell
 	}
 	relay, err := outbox.NewRelay(store, pub, cfg)
 	if err != nil {
@@ -76,7 +83,7 @@ func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier
 	case inProcess:
 		w.Wake = relay.Wake
 	case byDoorbell:
-		w.Wake = ringer.Ring
+		w.Wake = ringer.Notify
 		run.Go(func() error { return ringer.Run(runCtx) })
 		run.Go(func() error { return bell.Run(runCtx, relay.Wake) })
 	}
@@ -98,7 +105,7 @@ func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier
 	}
 	return &carrier{
 		append:    func(ctx context.Context, tx *sql.Tx, m outbox.Message) error { return writer.Append(ctx, tx, m) },
-		committed: func(check.Event) { writer.Committed() }, stop: stop,
+		committed: func(check.Event) { writer.Wake() }, stop: stop,
 	}, nil
 }
 

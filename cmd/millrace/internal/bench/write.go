@@ -95,7 +95,7 @@ func (y *yard) writeVariants(ctx context.Context) (variants []writeVariant, done
 	if err != nil {
 		return nil, nil, err
 	}
-	together, err := pgstore.NewTogether(y.db, upsertEntity, pgstore.TogetherConfig{})
+	together, err := pgstore.NewEntityWriter(y.db, upsertEntity, pgstore.EntityWriterConfig{})
 	if err != nil {
 		return nil, nil, err
 	}

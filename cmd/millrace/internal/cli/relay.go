@@ -41,8 +41,8 @@ does not answer, is tried again and does not stop the others.`,
 			Required: []config.Name{config.Kafka},
 			Either:   []config.Name{config.Postgres, config.Outboxes},
 			Optional: []config.Name{
-				config.RelayName, config.Lease, config.Settle, config.DrainTimeout, config.BatchRows, config.BatchBytes,
-				config.WindowRows, config.Retention, config.ListenPostgres, config.NoDoorbell, config.HTTP, config.Dev,
+				config.RelayName, config.Lease, config.HandOverAfter, config.DrainTimeout, config.BatchRows, config.BatchBytes,
+				config.WindowRows, config.Retention, config.ListenPostgres, config.NoListen, config.HTTP, config.Dev,
 			},
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {

@@ -13,31 +13,32 @@ import (
 )
 
 // bell is a relay's doorbell, or none.
-type bell struct {
-	*pgstore.Doorbell
+type wakeUps struct {
+	*pgstore.Listener
 	log  *slog.Logger
 	host string // where it listens
 }
 
 // bell returns the doorbell of the outbox at dsn, whose pool is db.
-func (c *call) bell(dsn string, db *sql.DB, log *slog.Logger) bell {
-	if c.cfg.NoDoorbell {
-		return bell{}
+func (c *call) bell(dsn string, db *sql.DB, log *slog.Logger) (wakeUps, error) {
+	if c.cfg.NoListen {
+		return wakeUps{}, nil
 	}
 	dsn = cmp.Or(c.cfg.ListenPostgres, dsn)
-	return bell{pgstore.NewDoorbell(dsn, db, c.cfg.RelayName), log, postgresHost(dsn)}
+	l, err := pgstore.NewListener(dsn, db, c.cfg.RelayName)
+	return wakeUps{l, log, postgresHost(dsn)}, err
 }
 
 // hung is what RelayConfig takes: nil if there is no bell.
-func (b bell) hung() outbox.Doorbell {
-	if b.Doorbell == nil {
+func (b wakeUps) hung() outbox.Listener {
+	if b.Listener == nil {
 		return nil
 	}
-	return b.Doorbell
+	return b.Listener
 }
 
 // working is the metric's value.
-func (b bell) working() bool { return b.Doorbell != nil && b.Working() }
+func (b wakeUps) working() bool { return b.Listener != nil && b.Working() }
 
 const (
 	bellRetry = 10 * time.Second // after an error that ended the listening
@@ -46,8 +47,8 @@ const (
 
 // listen wakes relay for every ring until ctx ends. Nothing that befalls the bell
 // stops the relay: it polls meanwhile.
-func (b bell) listen(ctx context.Context, relay *outbox.Relay) {
-	if b.Doorbell == nil {
+func (b wakeUps) listen(ctx context.Context, relay *outbox.Relay) {
+	if b.Listener == nil {
 		return
 	}
 	var watching sync.WaitGroup
@@ -62,7 +63,7 @@ func (b bell) listen(ctx context.Context, relay *outbox.Relay) {
 }
 
 // watch tells the log when the bell begins or ceases to work.
-func (b bell) watch(ctx context.Context) {
+func (b wakeUps) watch(ctx context.Context) {
 	for worked, first := false, true; ; first = false {
 		if pauseFor(ctx, bellWatch); ctx.Err() != nil {
 			return

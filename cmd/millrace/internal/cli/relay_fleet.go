@@ -41,7 +41,7 @@ func (c *call) fleet(ctx context.Context) (err error) {
 		outboxes = append(outboxes, outbox.FleetOutbox{Name: s.name, Log: s.store, Publisher: s.pub, Relay: s.share(len(c.cfg.Outboxes))})
 		hosts = append(hosts, s.name+" at "+postgresHost(s.Postgres))
 	}
-	f, err := outbox.NewFleet(outboxes, outbox.FleetConfig{Settle: c.cfg.Settle})
+	f, err := outbox.NewFleet(outboxes, outbox.FleetConfig{HandOverAfter: c.cfg.HandOverAfter})
 	if err != nil {
 		return usageError{err}
 	}
@@ -51,7 +51,7 @@ func (c *call) fleet(ctx context.Context) (err error) {
 	for _, s := range sources {
 		s.relay = f.Relay(s.name)
 	}
-	c.log.Info("relay starts", "relay", c.cfg.RelayName, "instance", f.Instance(), "outboxes", strings.Join(hosts, ", "), "kafka", strings.Join(c.cfg.Kafka, ","))
+	c.log.Info("relay starts", "relay", c.cfg.RelayName, "instance", f.Member(), "outboxes", strings.Join(hosts, ", "), "kafka", strings.Join(c.cfg.Kafka, ","))
 	return c.carry(ctx, sources, metrics, f.Run)
 }
 

@@ -26,7 +26,7 @@ type source struct {
 	db      *sql.DB
 	store   *pgstore.Store
 	pub     *kafka.Publisher
-	bell    bell
+	bell    wakeUps
 	metrics *telemetry.RelayMetrics
 	relay   *outbox.Relay // set by the caller
 }
@@ -51,7 +51,9 @@ func (c *call) source(o config.Outbox, metrics *health.Metrics) (_ *source, err 
 	if s.pub, err = kafka.NewPublisher(kafka.Config{Brokers: c.cfg.Kafka, ClientID: "millrace-relay"}); err != nil {
 		return nil, err
 	}
-	s.bell = c.bell(o.Postgres, s.db, s.log)
+	if s.bell, err = c.bell(o.Postgres, s.db, s.log); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = metrics.Relay(s.name, c.cfg.RelayName); err != nil {
 		return nil, err
 	}
@@ -76,7 +78,7 @@ func (s *source) config() outbox.RelayConfig {
 		Name: cfg.RelayName, LeaseTTL: cfg.Lease, DrainTimeout: cfg.DrainTimeout,
 		BatchRows: cfg.BatchRows, BatchBytes: cfg.BatchBytes,
 		WindowRows: cfg.WindowRows, WindowBytes: max(32<<20, cfg.BatchBytes),
-		Doorbell: s.bell.hung(), Hooks: s.metrics.Hooks(s.hooks()),
+		Listener: s.bell.hung(), Hooks: s.metrics.Hooks(s.hooks()),
 	}
 }
 
@@ -91,7 +93,7 @@ func (s *source) hooks() outbox.Hooks {
 			}
 			s.log.Warn("relay lost the lead", "epoch", epoch, "error", err)
 		},
-		HandingOver: func(to outbox.Instance) {
+		HandingOver: func(to outbox.Member) {
 			s.log.Info("relay hands over", "to", to.ID, "which_leads", to.Leads)
 		},
 		Unsaved: func(rows int) { s.log.Warn("messages may come twice", "at_most", rows) },

@@ -149,7 +149,7 @@ func TestRelay_TellsWhetherTheDoorbellWorks(t *testing.T) {
 	t.Parallel()
 	db, brokers := harness.NewDatabase(t), harness.Brokers(t)
 	for value, args := range map[string][]string{
-		"1": nil, "0": {"--no-doorbell"},
+		"1": nil, "0": {"--no-listen"},
 		"0 ": {"--listen-postgres", "postgres://u:hush@127.0.0.1:1/d?sslmode=disable"},
 	} {
 		port, err := lab.FreePort()

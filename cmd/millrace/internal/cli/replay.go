@@ -17,8 +17,8 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/config"
-	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
+	"github.com/millrace-go/millrace/outbox/replay"
 )
 
 // replayFlags are the flags of replay as they were given.
@@ -75,8 +75,8 @@ interrupted it says how to go on; a batch may then be sent twice.`,
 }
 
 // config takes the flags apart; its error joins all that is wrong with them.
-func (r *replayFlags) config() (outbox.ReplayConfig, error) {
-	cfg := outbox.ReplayConfig{ID: r.id, ToTopic: r.toTopic, Execute: r.yes, Rate: r.rate}
+func (r *replayFlags) config() (replay.Config, error) {
+	cfg := replay.Config{ID: r.id, ToTopic: r.toTopic, Rate: r.rate}
 	s := &cfg.Select
 	var errs []error
 	var ok bool
@@ -123,18 +123,19 @@ func place(flag, v string, position *int64, at *time.Time) error {
 	return nil
 }
 
-func (c *call) replayLog(ctx context.Context, store *pgstore.Store, r *replayFlags, cfg outbox.ReplayConfig) (err error) {
+func (c *call) replayLog(ctx context.Context, store *pgstore.Store, r *replayFlags, cfg replay.Config) (err error) {
 	h, err := store.History(ctx)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
 	if !r.yes {
-		replayer, err := outbox.NewReplayer(h, nil, cfg)
+		replayer, err := replay.New(h, nil, cfg)
 		if err != nil {
 			return usageError{err}
 		}
-		return c.runReplay(ctx, replayer, r)
+		res, err := replayer.Plan(ctx)
+		return c.printReplay(r, res, err)
 	}
 	if err := c.checkBroker(ctx); err != nil {
 		return err
@@ -146,16 +147,16 @@ func (c *call) replayLog(ctx context.Context, store *pgstore.Store, r *replayFla
 	defer func() { err = errors.Join(err, pub.Close()) }()
 	bar := newReplayBar(c.Err)
 	cfg.OnProgress = bar.show
-	replayer, err := outbox.NewReplayer(h, pub, cfg)
+	replayer, err := replay.New(h, pub, cfg)
 	if err != nil {
 		return usageError{err}
 	}
 	defer bar.done()
-	return c.runReplay(ctx, replayer, r)
+	res, err := replayer.Run(ctx)
+	return c.printReplay(r, res, err)
 }
 
-func (c *call) runReplay(ctx context.Context, replayer *outbox.Replayer, r *replayFlags) error {
-	res, err := replayer.Run(ctx)
+func (c *call) printReplay(r *replayFlags, res replay.Result, err error) error {
 	if r.yes {
 		c.log.Info("replay", "id", res.ID, "messages", res.Messages, "from", res.From, "next", res.Next, "stop", res.Stop, "done", res.Done)
 	}
@@ -202,7 +203,7 @@ func newReplayBar(w io.Writer) *replayBar {
 }
 
 // show is a Replayer's OnProgress. The bar counts positions.
-func (b *replayBar) show(res outbox.ReplayResult) {
+func (b *replayBar) show(res replay.Result) {
 	if b.w == nil {
 		return
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/replay"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
@@ -63,7 +63,7 @@ func TestReplay_SendsARangeAKeyAndAnAggregateAgain(t *testing.T) {
 	require.Len(t, records, 200)
 	harness.AssertOrder(t, records, version(t))
 	for _, r := range records {
-		require.Equal(t, did.ID, r.Header(outbox.HeaderReplay))
+		require.Equal(t, did.ID, r.Header(replay.Header))
 		require.Equal(t, string(r.Key), r.Header("aggregate-id"))
 		require.Equal(t, "payload", string(r.Value))
 		require.NotEmpty(t, r.Header("event-id"))
@@ -115,7 +115,7 @@ func TestReplay_GoesOnAfterAnInterruptionWithoutLoss(t *testing.T) {
 	require.LessOrEqual(t, duplicates, rate/10, "at most one batch comes twice")
 	harness.AssertOrder(t, records, version(t))
 	for _, r := range records {
-		require.Equal(t, found[2], r.Header(outbox.HeaderReplay))
+		require.Equal(t, found[2], r.Header(replay.Header))
 	}
 }
 

@@ -25,11 +25,11 @@ type Config struct {
 	Dev          bool          // accept a test broker
 	Retention    time.Duration // how long delivered messages stay in the log; -1 = forever
 
-	ListenPostgres string // DSN of the doorbell's connection; empty = Postgres
-	NoDoorbell     bool   // poll only
+	ListenPostgres string // DSN of the listening connection; empty = Postgres
+	NoListen       bool   // poll only
 
-	Outboxes []Outbox      // instead of Postgres
-	Settle   time.Duration // how long a spread must be uneven before an outbox is handed over; 0 = the library's default
+	Outboxes      []Outbox      // instead of Postgres
+	HandOverAfter time.Duration // how long another instance must have led fewer outboxes before one is handed over; 0 = the library's default
 
 	Topics []string // topics to look at
 	Groups []string // consumer groups to look at; empty = all
@@ -59,7 +59,7 @@ const (
 	Groups       Name = "groups"
 
 	ListenPostgres Name = "listen-postgres"
-	NoDoorbell     Name = "no-doorbell"
+	NoListen       Name = "no-listen"
 	Outboxes       Name = "outboxes"
-	Settle         Name = "settle"
+	HandOverAfter  Name = "hand-over-after"
 )

@@ -59,6 +59,11 @@ func readDocument(path string, body ast.Node, found map[Name]value) []error {
 func readPair(path string, p *ast.MappingValueNode, found map[Name]value) error {
 	where := at(path, p.Key)
 	name := Name(p.Key.GetToken().Value)
+	for _, s := range settings {
+		if s.former == name {
+			return fmt.Errorf("--config %s: key %q is now called %q", where, name, s.name)
+		}
+	}
 	if lookup(name) == nil {
 		return fmt.Errorf("--config %s: unknown key %q: the keys are %s", where, name, strings.Join(names(), ", "))
 	}

@@ -33,8 +33,31 @@ func AddFlags(fs *pflag.FlagSet, u Use) {
 		if s.kind == "bool" {
 			fs.Lookup(string(n)).NoOptDefVal = "true"
 		}
+		if s.former != "" {
+			addFormer(fs, s)
+		}
 	}
 }
+
+// addFormer adds a hidden flag of the setting's former name, which only says what it
+// is called now.
+func addFormer(fs *pflag.FlagSet, s *setting) {
+	fs.Var(renamed(s.name), string(s.former), "")
+	f := fs.Lookup(string(s.former))
+	f.Hidden, f.NoOptDefVal = true, "true"
+}
+
+// renamed is a flag that refuses every value: the flag is now called by this name.
+type renamed Name
+
+// Set implements pflag.Value.
+func (r renamed) Set(string) error { return fmt.Errorf("it is now called --%s", string(r)) }
+
+// String implements pflag.Value.
+func (r renamed) String() string { return "" }
+
+// Type implements pflag.Value.
+func (r renamed) Type() string { return "string" }
 
 // text is a flag that takes anything and says in the help what it should be.
 type text struct{ value, kind string }
@@ -110,6 +133,9 @@ func (u Use) choice(given []string) error {
 func find(s *setting, fs *pflag.FlagSet, getenv func(string) string, file map[Name]value) (value, error) {
 	if f := fs.Lookup(string(s.name)); f != nil && f.Changed {
 		return value{f.Value.String(), "flag --" + string(s.name)}, nil
+	}
+	if s.former != "" && getenv(envOf(s.former)) != "" {
+		return value{}, fmt.Errorf("%s: %s is now called %s", s.former, envOf(s.former), s.env())
 	}
 	for _, env := range s.envs() {
 		v, err := fromEnv(s, env, getenv)

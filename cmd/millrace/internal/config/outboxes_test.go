@@ -12,7 +12,7 @@ import (
 var fleetUse = config.Use{
 	Required: []config.Name{config.Kafka},
 	Either:   []config.Name{config.Postgres, config.Outboxes},
-	Optional: []config.Name{config.Settle},
+	Optional: []config.Name{config.HandOverAfter},
 }
 
 func loadFleet(t *testing.T, s sources) (*config.Config, error) {
@@ -58,7 +58,7 @@ func TestOutboxes_AreTakenApart(t *testing.T) {
 			c, err := loadFleet(t, tc.from)
 			require.NoError(t, err)
 			require.Equal(t, tc.want, c.Outboxes)
-			require.Zero(t, c.Settle, "the library's default")
+			require.Zero(t, c.HandOverAfter, "the library's default")
 		})
 	}
 }

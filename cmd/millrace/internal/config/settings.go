@@ -15,12 +15,15 @@ type setting struct {
 	kind   string // what the flag takes, for its help
 	usage  string
 	hint   string // what to do when it is missing
+	former Name   // what the setting was called before, empty for none
 	set    func(c *Config, value string) error
 }
 
 // env is the setting's own environment variable.
-func (s *setting) env() string {
-	return "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(string(s.name), "-", "_"))
+func (s *setting) env() string { return envOf(s.name) }
+
+func envOf(n Name) string {
+	return "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(string(n), "-", "_"))
 }
 
 // envs lists the variables that may hold the value, the strongest first.
@@ -97,8 +100,8 @@ var settings = []*setting{
 		set:   setListenPostgres,
 	},
 	{
-		name: NoDoorbell, kind: "bool", def: "false", usage: "poll only, and listen for no wake-ups",
-		set: setBool(func(c *Config) *bool { return &c.NoDoorbell }),
+		name: NoListen, former: "no-doorbell", kind: "bool", def: "false", usage: "poll only, and listen for no wake-ups",
+		set: setBool(func(c *Config) *bool { return &c.NoListen }),
 	},
 	{
 		name: Outboxes, kind: "list", secret: true,
@@ -107,8 +110,8 @@ var settings = []*setting{
 		set:   setOutboxes,
 	},
 	{
-		name: Settle, kind: "duration", usage: "how long another instance must have led fewer of the --outboxes before it is handed one (default 5s, or two leases)",
-		set: setDuration(func(c *Config) *time.Duration { return &c.Settle }, 200*time.Millisecond, time.Hour),
+		name: HandOverAfter, former: "settle", kind: "duration", usage: "how long another instance must have led fewer of the --outboxes before it is handed one (default 5s, or two leases)",
+		set: setDuration(func(c *Config) *time.Duration { return &c.HandOverAfter }, 200*time.Millisecond, time.Hour),
 	},
 	{
 		name: Retention, kind: "duration", def: "168h", usage: "how long delivered messages stay in the log, or forever",

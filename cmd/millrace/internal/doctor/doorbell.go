@@ -16,17 +16,20 @@ const bellPatience = 3 * time.Second
 // for it on a connection of its own to dsn, as a relay does. It is not heard by
 // relays as a wake-up.
 func Doorbell(ctx context.Context, dsn string, db *sql.DB) []Check {
+	r := &report{}
+	bell, err := pgstore.NewListener(dsn, db, "doctor")
+	if err != nil {
+		r.add(Warn, "doorbell", "relays poll", "cannot listen: %v", err)
+		return r.checks
+	}
 	ctx, cancel := context.WithTimeout(ctx, bellPatience)
-	bell := pgstore.NewDoorbell(dsn, db, "doctor")
 	var listening sync.WaitGroup
 	defer listening.Wait()
 	defer cancel()
-	var err error
 	listening.Go(func() { err = bell.Run(ctx, func() {}) })
 	began := time.Now()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	r := &report{}
 	for {
 		select {
 		case <-ctx.Done():

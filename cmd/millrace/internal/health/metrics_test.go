@@ -86,10 +86,10 @@ func TestMetrics_OfSeveralOutboxesCarryTheirNames(t *testing.T) {
 	for i, name := range []string{"billing", "orders"} {
 		relay, err := m.Relay(name, "r")
 		require.NoError(t, err)
-		relay.Follow(func() outbox.Status { return outbox.Status{Leading: i == 0, Epoch: int64(i), Instances: 3} })
+		relay.Follow(func() outbox.Status { return outbox.Status{Leading: i == 0, Epoch: int64(i), Members: 3} })
 		require.NoError(t, m.Doorbell(name, func() bool { return i == 1 }))
 		hooks := relay.Hooks(outbox.Hooks{})
-		hooks.HandingOver(outbox.Instance{})
+		hooks.HandingOver(outbox.Member{})
 		hooks.Unsaved(3 + i)
 	}
 	require.NoError(t, testutil.GatherAndCompare(m.Registry, strings.NewReader(`

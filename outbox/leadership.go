@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// leadership is one stretch of leading: from Acquire to Release.
+// leadership is one period of leading, from Acquire to Release. Each name below is
+// a method with a goroutine of its own; window joins them.
 //
 //	read ──batches──▶ dispatch ──▶ publisher ──acks──▶ window ──▶ save
 //	                                            keepLease, maintain, reconsider
@@ -26,8 +27,8 @@ type leadership struct {
 	parked map[ParkedKey]bool
 }
 
-// sessionError marks an error after which nothing this leader knows of the log
-// may be saved: its connection, and with it its place in the log, is uncertain.
+// sessionError marks an error after which this leader must not save: the state of
+// its connection, and so its place in the log, is uncertain.
 type sessionError struct{ err error }
 
 func (e *sessionError) Error() string { return e.err.Error() }
@@ -35,14 +36,14 @@ func (e *sessionError) Unwrap() error { return e.err }
 
 var errGraceful = errors.New("relay is stopping")
 
-// maintenance is how often a leader asks the log to look after itself.
+// maintenance is how often a leader calls Maintainer.Maintain.
 const maintenance = time.Minute
 
 // lead acquires the lease and leads until ctx ends (nil) or something breaks.
 // It also returns for how long it led.
 func (r *Relay) lead(ctx context.Context, pub BatchPublisher) (led time.Duration, err error) {
 	session, err := r.log.Acquire(ctx, r.cfg.Name, r.owner, r.cfg.LeaseTTL)
-	r.seat.acquired(err)
+	r.lease.acquired(err)
 	if err != nil {
 		if ctx.Err() != nil {
 			return 0, nil
@@ -55,26 +56,22 @@ func (r *Relay) lead(ctx context.Context, pub BatchPublisher) (led time.Duration
 	for _, k := range session.Parked() {
 		l.parked[k] = true
 	}
-	r.note(func(s *Status) {
+	r.updateStatus(func(s *Status) {
 		before := *s
-		*s = Status{Leading: true, Epoch: session.Epoch(), Read: began, Err: before.Err, Instances: before.Instances}
+		*s = Status{Leading: true, Epoch: session.Epoch(), Read: began, Err: before.Err, Members: before.Members}
 		if before.Epoch == s.Epoch-1 { // nobody else led meanwhile: what waited still does
 			s.Stalled = before.Stalled
 		}
 	})
-	if h := r.cfg.Hooks.Leading; h != nil {
-		h(session.Epoch())
-	}
+	r.cfg.Hooks.Leading(session.Epoch())
 	err = l.run(ctx)
-	r.note(func(s *Status) { s.Leading, s.InFlight = false, 0 })
-	r.seat.ended(ctx)
-	if h := r.cfg.Hooks.Stopped; h != nil {
-		h(session.Epoch(), err)
-	}
+	r.updateStatus(func(s *Status) { s.Leading, s.InFlight = false, 0 })
+	r.lease.ended(ctx)
+	r.cfg.Hooks.Stopped(session.Epoch(), err)
 	return time.Since(began), err
 }
 
-// run works until ctx ends or work is aborted, brings home what it can, saves
+// run works until ctx ends or work is aborted, waits for what is in flight, saves
 // and releases.
 func (l *leadership) run(ctx context.Context) error {
 	var publishing, upkeep sync.WaitGroup
@@ -86,7 +83,7 @@ func (l *leadership) run(ctx context.Context) error {
 	upkeep.Go(func() { l.reconsider(keep) })
 
 	detach := context.AfterFunc(ctx, stopReading)
-	batches := make(chan *flight, 1)
+	batches := make(chan *inFlightBatch, 1)
 	publishing.Go(func() { l.dispatch(batches) })
 	l.read(reading, batches)
 	close(batches)
@@ -94,11 +91,11 @@ func (l *leadership) run(ctx context.Context) error {
 	stopReading()
 
 	l.drain()
-	l.abort(errGraceful) // whoever still waits for the broker gives up
+	l.abort(errGraceful) // callers that still wait for the broker give up
 	publishing.Wait()
 	stopUpkeep()
 	upkeep.Wait()
-	l.settled()
+	l.awaitResults()
 
 	err := context.Cause(l.work)
 	if errors.Is(err, errGraceful) {
@@ -107,14 +104,14 @@ func (l *leadership) run(ctx context.Context) error {
 	return errors.Join(err, l.finish(ctx, err))
 }
 
-// drain waits until everything in flight has come home and is saved, for at most
+// drain waits until everything in flight is acknowledged and saved, for at most
 // DrainTimeout, or until work is aborted.
 func (l *leadership) drain() {
 	deadline := time.NewTimer(l.r.cfg.DrainTimeout)
 	defer deadline.Stop()
 	for l.window.inFlight() > 0 {
 		select {
-		case <-l.window.freed:
+		case <-l.window.released:
 		case <-l.work.Done():
 			return
 		case <-deadline.C:
@@ -123,16 +120,16 @@ func (l *leadership) drain() {
 	}
 }
 
-// settled waits until every entry has its verdict, which publishers give
-// promptly once work is aborted.
-func (l *leadership) settled() {
-	for l.window.open() > 0 {
-		<-l.window.done
+// awaitResults waits until every entry is resolved, which publishers do promptly
+// once work is aborted.
+func (l *leadership) awaitResults() {
+	for l.window.unresolved() > 0 {
+		<-l.window.resolved
 	}
 }
 
-// finish saves what a stop leaves behind, exactly, unless err forbids it, and
-// releases the session.
+// finish saves exactly what was delivered, unless err forbids it, and releases the
+// session.
 func (l *leadership) finish(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.r.cfg.LeaseTTL)
 	defer cancel()
@@ -140,12 +137,12 @@ func (l *leadership) finish(ctx context.Context, err error) error {
 	var broken *sessionError
 	lost := errors.As(err, &broken) || errors.Is(err, ErrLeaseLost)
 	if !lost {
-		if cp, ok := l.window.rest(); ok {
+		if cp, ok := l.window.remaining(); ok {
 			saveErr = l.session.Save(ctx, cp)
 		}
 	}
-	if n, h := l.window.inFlight(), l.r.cfg.Hooks.Unsaved; h != nil && n > 0 && (lost || saveErr != nil) {
-		h(n)
+	if n := l.window.inFlight(); n > 0 && (lost || saveErr != nil) {
+		l.r.cfg.Hooks.Unsaved(n)
 	}
 	if releaseErr := l.session.Release(ctx); saveErr == nil && err == nil {
 		saveErr = releaseErr
@@ -160,8 +157,8 @@ func (l *leadership) finish(ctx context.Context, err error) error {
 // renewal has succeeded for so long that it may be: the time is taken before the
 // request, on the monotonic clock, which also runs while the process is frozen.
 //
-// reopen ends the leadership gracefully, to begin another one at once, or to let
-// another instance of the fleet begin one.
+// reopen ends the leadership gracefully: this relay begins another one at once, or
+// another member of the fleet does.
 func (l *leadership) keepLease(ctx context.Context, reopen func()) {
 	ttl := l.r.cfg.LeaseTTL
 	ends := time.AfterFunc(ttl-ttl/10, func() { l.abort(ErrLeaseLost) }) // also while a renewal hangs
@@ -176,12 +173,12 @@ func (l *leadership) keepLease(ctx context.Context, reopen func()) {
 		}
 		began := time.Now()
 		limited, cancel := context.WithTimeout(ctx, ttl/2)
-		yield, err := l.r.seat.renew(limited, l.session, ttl)
+		handOver, err := l.r.lease.renew(limited, l.session, ttl)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, ErrReopen), yield:
+		case errors.Is(err, ErrReopen), handOver:
 			reopen()
 		case err != nil:
 			l.abort(&sessionError{fmt.Errorf("renew lease: %w", err)})
@@ -191,7 +188,7 @@ func (l *leadership) keepLease(ctx context.Context, reopen func()) {
 	}
 }
 
-// maintain lets the log look after itself, now and then.
+// maintain calls the log's Maintain at the start and then regularly.
 func (l *leadership) maintain(ctx context.Context) {
 	m, ok := l.session.(Maintainer)
 	if !ok {
@@ -199,9 +196,7 @@ func (l *leadership) maintain(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		if err := m.Maintain(ctx); err != nil && ctx.Err() == nil {
-			if h := l.r.cfg.Hooks.Retrying; h != nil {
-				h(fmt.Errorf("maintain the log: %w", err), maintenance)
-			}
+			l.r.cfg.Hooks.Retrying(fmt.Errorf("maintain the log: %w", err), maintenance)
 		}
 		sleep(ctx, maintenance)
 	}

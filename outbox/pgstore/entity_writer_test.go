@@ -33,9 +33,9 @@ func newCustomers(t *testing.T) *sql.DB {
 	return db
 }
 
-func newTogether(t *testing.T, db *sql.DB, query string, prepare bool) *pgstore.Together {
+func newTogether(t *testing.T, db *sql.DB, query string, prepare bool) *pgstore.EntityWriter {
 	t.Helper()
-	w, err := pgstore.NewTogether(db, query, pgstore.TogetherConfig{})
+	w, err := pgstore.NewEntityWriter(db, query, pgstore.EntityWriterConfig{})
 	require.NoError(t, err)
 	if prepare {
 		require.NoError(t, w.Prepare(t.Context()))
@@ -147,7 +147,7 @@ func TestTogether_ClosedTransactionAndOtherPools(t *testing.T) {
 
 func TestTogether_RefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	_, err := pgstore.NewTogether(nil, "UPDATE customer SET name = $1", pgstore.TogetherConfig{MaxPayloadBytes: -1})
+	_, err := pgstore.NewEntityWriter(nil, "UPDATE customer SET name = $1", pgstore.EntityWriterConfig{MaxPayloadBytes: -1})
 	for _, problem := range []string{"db: is nil", "RETURNING", "MaxPayloadBytes"} {
 		require.ErrorContains(t, err, problem)
 	}
@@ -190,7 +190,7 @@ func TestTogether_PositionsOfOneKeyRiseInCommitOrder(t *testing.T) {
 
 // hammer writes one key from so many clients at once and returns the version
 // that each committed event was written with. Some transactions roll back.
-func hammer(t *testing.T, db *sql.DB, w *pgstore.Together, clients, each int) map[uuid.UUID]int64 {
+func hammer(t *testing.T, db *sql.DB, w *pgstore.EntityWriter, clients, each int) map[uuid.UUID]int64 {
 	t.Helper()
 	var mu sync.Mutex
 	versions := map[uuid.UUID]int64{}

@@ -12,8 +12,8 @@ import (
 
 // A rename with a version check: entity and event take one round trip, and a
 // rename that came too late publishes nothing.
-func ExampleTogether() {
-	rename := func(ctx context.Context, db *sql.DB, w *pgstore.Together, id, name string, version int64) error {
+func ExampleEntityWriter() {
+	rename := func(ctx context.Context, db *sql.DB, w *pgstore.EntityWriter, id, name string, version int64) error {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
@@ -31,8 +31,8 @@ func ExampleTogether() {
 		}
 		return tx.Commit()
 	}
-	atStart := func(ctx context.Context, db *sql.DB) (*pgstore.Together, error) {
-		w, err := pgstore.NewTogether(db, `UPDATE account SET name = $2, version = version + 1 WHERE id = $1 AND version = $3 RETURNING 1`, pgstore.TogetherConfig{})
+	atStart := func(ctx context.Context, db *sql.DB) (*pgstore.EntityWriter, error) {
+		w, err := pgstore.NewEntityWriter(db, `UPDATE account SET name = $2, version = version + 1 WHERE id = $1 AND version = $3 RETURNING 1`, pgstore.EntityWriterConfig{})
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package outbox_test
+package replay_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/replay"
 )
 
 // shelf is a History in memory: entry i has position i+1.
@@ -103,26 +104,26 @@ func newShelf() *shelf {
 func TestReplayer_SendsWhatIsSelected(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		sel  outbox.Selection
+		sel  replay.Selection
 		want []string
 	}{
-		"everything":         {outbox.Selection{}, []string{"a", "b", "c", "d", "e", "f", "g", "h"}},
-		"positions":          {outbox.Selection{From: 3, To: 5}, []string{"c", "d", "e"}},
-		"beyond the stop":    {outbox.Selection{From: 7, To: 100}, []string{"g", "h"}},
-		"behind the stop":    {outbox.Selection{From: 9}, nil},
-		"times":              {outbox.Selection{Since: dawn.Add(2 * time.Minute), Until: dawn.Add(4 * time.Minute)}, []string{"c", "d"}},
-		"topic":              {outbox.Selection{Topic: "t1"}, []string{"b", "d", "f", "h"}},
-		"key":                {outbox.Selection{Topic: "t0", Key: "k0"}, []string{"a", "g"}},
-		"aggregate":          {outbox.Selection{AggregateType: "order", AggregateID: "o1"}, []string{"b", "g"}},
-		"aggregate to stop":  {outbox.Selection{AggregateType: "order", AggregateID: "o4"}, []string{"e"}},
-		"aggregate, resumed": {outbox.Selection{AggregateType: "order", AggregateID: "o1", From: 3}, []string{"g"}},
-		"aggregate by topic": {outbox.Selection{AggregateType: "order", AggregateID: "o1", Topic: "t0"}, []string{"g"}},
+		"everything":         {replay.Selection{}, []string{"a", "b", "c", "d", "e", "f", "g", "h"}},
+		"positions":          {replay.Selection{From: 3, To: 5}, []string{"c", "d", "e"}},
+		"beyond the stop":    {replay.Selection{From: 7, To: 100}, []string{"g", "h"}},
+		"behind the stop":    {replay.Selection{From: 9}, nil},
+		"times":              {replay.Selection{Since: dawn.Add(2 * time.Minute), Until: dawn.Add(4 * time.Minute)}, []string{"c", "d"}},
+		"topic":              {replay.Selection{Topic: "t1"}, []string{"b", "d", "f", "h"}},
+		"key":                {replay.Selection{Topic: "t0", Key: "k0"}, []string{"a", "g"}},
+		"aggregate":          {replay.Selection{AggregateType: "order", AggregateID: "o1"}, []string{"b", "g"}},
+		"aggregate to stop":  {replay.Selection{AggregateType: "order", AggregateID: "o4"}, []string{"e"}},
+		"aggregate, resumed": {replay.Selection{AggregateType: "order", AggregateID: "o1", From: 3}, []string{"g"}},
+		"aggregate by topic": {replay.Selection{AggregateType: "order", AggregateID: "o1", Topic: "t0"}, []string{"g"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, out := newShelf(), &sink{}
 			s.stable = 8
-			r, err := outbox.NewReplayer(s, out, outbox.ReplayConfig{Select: tc.sel, ID: "r-1", Execute: true, Rate: -1, Batch: 3})
+			r, err := replay.New(s, out, replay.Config{Select: tc.sel, ID: "r-1", Rate: -1, Batch: 3})
 			require.NoError(t, err)
 			res, err := r.Run(t.Context())
 			require.NoError(t, err)
@@ -130,7 +131,7 @@ func TestReplayer_SendsWhatIsSelected(t *testing.T) {
 			require.EqualValues(t, len(tc.want), res.Messages)
 			require.True(t, res.Done)
 			for i, m := range out.got {
-				require.Equal(t, "r-1", m.Metadata.Get(outbox.HeaderReplay))
+				require.Equal(t, "r-1", m.Metadata.Get(replay.Header))
 				require.NotEmpty(t, m.Metadata.Get(outbox.MetadataKey))
 				require.Equal(t, "t"+string(rune('0'+(m.Payload[0]-'a')%2)), out.topic[i])
 			}
@@ -138,17 +139,29 @@ func TestReplayer_SendsWhatIsSelected(t *testing.T) {
 	}
 }
 
-func TestReplayer_DryRunSendsNothing(t *testing.T) {
+func TestPlan_CountsWhatRunSends(t *testing.T) {
 	t.Parallel()
-	for _, pub := range []message.Publisher{nil, &sink{fail: func(int) error { return errors.New("published") }}} {
-		r, err := outbox.NewReplayer(newShelf(), pub, outbox.ReplayConfig{Select: outbox.Selection{From: 4}})
-		require.NoError(t, err)
-		res, err := r.Run(t.Context())
-		require.NoError(t, err)
-		require.NotEmpty(t, res.ID)
-		res.ID = ""
-		require.Equal(t, outbox.ReplayResult{DryRun: true, From: 4, Stop: 10, Next: 11, Done: true, Messages: 7, First: 4, Last: 10}, res)
-	}
+	calls := 0
+	cfg := replay.Config{Select: replay.Selection{From: 4}, OnProgress: func(replay.Result) { calls++ }}
+	planner, err := replay.New(newShelf(), nil, cfg)
+	require.NoError(t, err)
+	plan, err := planner.Plan(t.Context())
+	require.NoError(t, err)
+	require.NotEmpty(t, plan.ID)
+	require.Equal(t, replay.Result{ID: plan.ID, DryRun: true, From: 4, Stop: 10, Next: 11, Done: true, Messages: 7, First: 4, Last: 10}, plan)
+	require.Positive(t, calls)
+	_, err = planner.Run(t.Context())
+	require.ErrorContains(t, err, "publisher: must not be nil")
+
+	out := &sink{}
+	cfg.ID = plan.ID
+	r, err := replay.New(newShelf(), out, cfg)
+	require.NoError(t, err)
+	res, err := r.Run(t.Context())
+	require.NoError(t, err)
+	plan.DryRun = false
+	require.Equal(t, plan, res)
+	require.Len(t, out.got, 7)
 }
 
 func TestReplayer_GoesOnWhereItFailed(t *testing.T) {
@@ -160,9 +173,9 @@ func TestReplayer_GoesOnWhereItFailed(t *testing.T) {
 		}
 		return nil
 	}}
-	cfg := outbox.ReplayConfig{Execute: true, Rate: -1, Batch: 2, ToTopic: "rebuild"}
+	cfg := replay.Config{Rate: -1, Batch: 2, ToTopic: "rebuild"}
 	s := newShelf()
-	r, err := outbox.NewReplayer(s, out, cfg)
+	r, err := replay.New(s, out, cfg)
 	require.NoError(t, err)
 	res, err := r.Run(t.Context())
 	require.ErrorIs(t, err, broken)
@@ -172,14 +185,14 @@ func TestReplayer_GoesOnWhereItFailed(t *testing.T) {
 
 	s.stable = 100 // what came since does not belong to it
 	cfg.ID, cfg.Select.From, cfg.Select.To = res.ID, res.Next, res.Stop
-	r, err = outbox.NewReplayer(s, out, cfg)
+	r, err = replay.New(s, out, cfg)
 	require.NoError(t, err)
 	res, err = r.Run(t.Context())
 	require.NoError(t, err)
 	require.True(t, res.Done)
 	require.Equal(t, []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, out.payloads())
 	for i, m := range out.got {
-		require.Equal(t, res.ID, m.Metadata.Get(outbox.HeaderReplay))
+		require.Equal(t, res.ID, m.Metadata.Get(replay.Header))
 		require.Equal(t, "rebuild", out.topic[i])
 	}
 }
@@ -188,8 +201,8 @@ func TestReplayer_StopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &sink{}
-	r, err := outbox.NewReplayer(newShelf(), out, outbox.ReplayConfig{
-		Execute: true, Rate: 10, Batch: 1, OnProgress: func(res outbox.ReplayResult) {
+	r, err := replay.New(newShelf(), out, replay.Config{
+		Rate: 10, Batch: 1, OnProgress: func(res replay.Result) {
 			if res.Messages == 2 {
 				cancel()
 			}
@@ -204,7 +217,7 @@ func TestReplayer_StopsWithItsContext(t *testing.T) {
 
 func TestReplayer_KeepsItsRate(t *testing.T) {
 	t.Parallel()
-	r, err := outbox.NewReplayer(newShelf(), &sink{}, outbox.ReplayConfig{Execute: true, Rate: 50})
+	r, err := replay.New(newShelf(), &sink{}, replay.Config{Rate: 50})
 	require.NoError(t, err)
 	began := time.Now()
 	_, err = r.Run(t.Context())
@@ -212,13 +225,14 @@ func TestReplayer_KeepsItsRate(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), 190*time.Millisecond, "10 messages at 50 a second")
 }
 
-func TestNewReplayer_TellsAllThatIsWrong(t *testing.T) {
+func TestNew_ReportsAllProblemsAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := outbox.NewReplayer(nil, nil, outbox.ReplayConfig{
-		Select: outbox.Selection{From: 5, To: 3, AggregateType: "order", Key: "k", Since: dawn, Until: dawn},
-		ID:     "a\x00", ToTopic: "no topic", Execute: true, Rate: -2, Batch: -1,
-	})
-	for _, field := range []string{"To:", "Until:", "AggregateType and AggregateID:", "Key:", "ID:", "ToTopic:", "Rate:", "Batch:", "history:", "publisher:"} {
+	cfg := replay.Config{
+		Select: replay.Selection{From: 5, To: 3, AggregateType: "order", Key: "k", Since: dawn, Until: dawn},
+		ID:     "a\x00", ToTopic: "no topic", Rate: -2, Batch: -1,
+	}
+	_, err := replay.New(nil, nil, cfg)
+	for _, field := range []string{"Select.To:", "Select.Until:", "Select.AggregateType:", "Select.Key:", "ID:", "ToTopic:", "Rate:", "Batch:", "history:"} {
 		require.ErrorContains(t, err, field)
 	}
 }

@@ -17,30 +17,30 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-// TestRoster_RingsStayWithinTheirSchema: one database holds two outboxes. What is
-// rung for one lets the relays of the other sleep on.
-func TestRoster_RingsStayWithinTheirSchema(t *testing.T) {
+// TestMembership_NotificationsStayWithinTheirSchema: one database holds two outboxes. What is
+// notified for one outbox leaves the relays of the other idle.
+func TestMembership_NotificationsStayWithinTheirSchema(t *testing.T) {
 	t.Parallel()
 	db := harness.EmptyDatabase(t)
 	var dbs []*sql.DB
-	var rings []*atomic.Int64
+	var counts []*atomic.Int64
 	for _, schema := range []string{"orders", "Billing 2"} {
 		own := inSchema(t, db, schema)
-		bell, rung := hang(t, own.DSN, own)
-		require.Eventually(t, bell.Working, 2*time.Minute, time.Millisecond)
-		require.NoError(t, bell.Idle(t.Context(), time.Minute))
-		dbs, rings = append(dbs, own.DB), append(rings, rung)
+		listener, count := listen(t, own.DSN, own)
+		require.Eventually(t, listener.Working, 2*time.Minute, time.Millisecond)
+		require.NoError(t, listener.Arm(t.Context(), time.Minute))
+		dbs, counts = append(dbs, own.DB), append(counts, count)
 	}
-	rungs := func() [2]int64 { return [2]int64{rings[0].Load(), rings[1].Load()} }
+	notified := func() [2]int64 { return [2]int64{counts[0].Load(), counts[1].Load()} }
 	_, err := dbs[0].ExecContext(t.Context(), `SELECT outbox_ring()`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 0} }, 2*time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return notified() == [2]int64{1, 0} }, 2*time.Minute, time.Millisecond)
 	store := newStore(t, dbs[1], pgstore.Config{})
-	require.NoError(t, store.Call(t.Context(), "r"), "a call is heard whether or not somebody sleeps")
-	require.Eventually(t, func() bool { return rungs() == [2]int64{1, 1} }, 2*time.Minute, time.Millisecond)
+	require.NoError(t, store.NotifyStandbys(t.Context(), "r"), "a call is heard whether or not somebody sleeps")
+	require.Eventually(t, func() bool { return notified() == [2]int64{1, 1} }, 2*time.Minute, time.Millisecond)
 	_, err = dbs[1].ExecContext(t.Context(), `SELECT pg_notify('outbox_doorbell', '')`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return rungs() == [2]int64{2, 2} }, 2*time.Minute, time.Millisecond, "a ring without a name is for all")
+	require.Eventually(t, func() bool { return notified() == [2]int64{2, 2} }, 2*time.Minute, time.Millisecond, "a notification without a name is for all")
 }
 
 // inSchema makes an outbox in a schema of db.
@@ -61,22 +61,22 @@ func inSchema(t *testing.T, db *harness.Database, schema string) *harness.Databa
 	return &harness.Database{DSN: address.String(), DB: own}
 }
 
-func TestRoster_SweepsOutWhoIsLongGone(t *testing.T) {
+func TestMembership_SweepsOutWhoIsLongGone(t *testing.T) {
 	t.Parallel()
 	s := newSubject(t, false)
 	for id, age := range map[string]string{"long": "2 minutes", "late": "10 seconds", "me": "1 hour"} {
 		_, err := s.db.Exec(`INSERT INTO outbox_roster VALUES ('r', $1, 1, clock_timestamp() - $2::interval)`, id, age)
 		require.NoError(t, err)
 	}
-	roll, err := s.Announce(t.Context(), "r", outbox.Instance{ID: "me"}, time.Minute)
+	roll, err := s.Announce(t.Context(), "r", outbox.Member{ID: "me"}, time.Minute)
 	require.NoError(t, err)
 	require.Empty(t, roll.Others)
 	require.Equal(t, 2, count(t, s.db, `SELECT count(*) FROM outbox_roster WHERE instance IN ('me', 'late')`))
 	require.Zero(t, count(t, s.db, `SELECT count(*) FROM outbox_roster WHERE instance = 'long'`))
 }
 
-// TestRoster_AFleetGoesOnWithoutItsTable: a program that is newer than the schema.
-func TestRoster_AFleetGoesOnWithoutItsTable(t *testing.T) {
+// TestMembership_AFleetGoesOnWithoutItsTable: a program that is newer than the schema.
+func TestMembership_AFleetGoesOnWithoutItsTable(t *testing.T) {
 	t.Parallel()
 	s := newSubject(t, false)
 	_, err := s.db.Exec(`DROP TABLE outbox_roster`)
@@ -113,18 +113,19 @@ func (nowhere) PublishBatch(_ context.Context, entries []outbox.Entry, ack func(
 func (nowhere) Publish(string, ...*message.Message) error { return nil }
 func (nowhere) Close() error                              { return nil }
 
-// TestRoster_AnIdleFleetAsksLittle: two instances of a fleet on one outbox, one of
-// which leads, with their doorbells. The leader renews and announces in one, the
+// TestMembership_AnIdleFleetAsksLittle: two instances of a fleet on one outbox, one of
+// which leads, with their Listeners. The leader renews and announces in one, the
 // standby looks and announces in one, each a little more than once a second.
-func TestRoster_AnIdleFleetAsksLittle(t *testing.T) {
+func TestMembership_AnIdleFleetAsksLittle(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
 	var fleets []*outbox.Fleet
 	for range 2 {
-		bell := pgstore.NewDoorbell(db.DSN, db.DB, "relay")
-		f, err := outbox.NewFleet([]outbox.FleetOutbox{{Name: "a", Log: newStore(t, db.DB, pgstore.Config{}), Publisher: nowhere{}, Relay: outbox.RelayConfig{Doorbell: bell}}}, outbox.FleetConfig{})
+		listener, err := pgstore.NewListener(db.DSN, db.DB, "relay")
 		require.NoError(t, err)
-		background(t, func(ctx context.Context) error { return bell.Run(ctx, f.Relay("a").Wake) })
+		f, err := outbox.NewFleet([]outbox.FleetOutbox{{Name: "a", Log: newStore(t, db.DB, pgstore.Config{}), Publisher: nowhere{}, Relay: outbox.RelayConfig{Listener: listener}}}, outbox.FleetConfig{})
+		require.NoError(t, err)
+		background(t, func(ctx context.Context) error { return listener.Run(ctx, f.Relay("a").Wake) })
 		background(t, f.Run)
 		fleets = append(fleets, f)
 	}
@@ -138,9 +139,9 @@ func TestRoster_AnIdleFleetAsksLittle(t *testing.T) {
 		return announcements, renewals, all
 	}
 	require.Eventually(t, func() bool {
-		return fleets[0].Relay("a").Status().Instances == 2 && fleets[1].Relay("a").Status().Instances == 2
+		return fleets[0].Relay("a").Status().Members == 2 && fleets[1].Relay("a").Status().Members == 2
 	}, 2*time.Minute, 10*time.Millisecond)
-	<-time.After(5 * time.Second) // the leader has fallen asleep
+	<-time.After(5 * time.Second) // the leader has become idle
 	announcements, renewals, all := written()
 	began := time.Now()
 	<-time.After(12 * time.Second)

@@ -14,15 +14,15 @@ type memoryInstance struct {
 }
 
 var (
-	_ outbox.Roster        = (*MemoryLog)(nil)
-	_ outbox.RosterSession = (*memorySession)(nil)
+	_ outbox.Membership    = (*MemoryLog)(nil)
+	_ outbox.MemberSession = (*memorySession)(nil)
 )
 
 // Announce implements outbox.Roster.
-func (l *MemoryLog) Announce(_ context.Context, relay string, me outbox.Instance, ttl time.Duration) (outbox.Roll, error) {
+func (l *MemoryLog) Announce(_ context.Context, relay string, me outbox.Member, ttl time.Duration) (outbox.Members, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var roll outbox.Roll
+	var roll outbox.Members
 	if r := l.relays[relay]; r != nil && r.owner != "" && l.now().Before(r.until) {
 		roll.Owner, roll.Left = r.owner, r.until.Sub(l.now())
 	}
@@ -31,13 +31,13 @@ func (l *MemoryLog) Announce(_ context.Context, relay string, me outbox.Instance
 }
 
 // enter announces me and returns the others. Requires l.mu.
-func (l *MemoryLog) enter(relay string, me outbox.Instance, ttl time.Duration) (others []outbox.Instance) {
+func (l *MemoryLog) enter(relay string, me outbox.Member, ttl time.Duration) (others []outbox.Member) {
 	if l.roster[relay] == nil {
 		l.roster[relay] = map[string]memoryInstance{}
 	}
 	for id, in := range l.roster[relay] {
 		if id != me.ID && l.now().Before(in.until) {
-			others = append(others, outbox.Instance{ID: id, Leads: in.leads})
+			others = append(others, outbox.Member{ID: id, Leads: in.leads})
 		}
 	}
 	l.roster[relay][me.ID] = memoryInstance{me.Leads, l.now().Add(ttl)}
@@ -53,14 +53,14 @@ func (l *MemoryLog) Leave(_ context.Context, relay, instance string) error {
 }
 
 // Call implements outbox.Roster. Nobody listens.
-func (l *MemoryLog) Call(context.Context, string) error { return nil }
+func (l *MemoryLog) NotifyStandbys(context.Context, string) error { return nil }
 
-// RenewPresent implements outbox.RosterSession.
-func (s *memorySession) RenewPresent(ctx context.Context, ttl time.Duration, me outbox.Instance) (outbox.Roll, error) {
+// RenewMember implements outbox.RosterSession.
+func (s *memorySession) RenewMember(ctx context.Context, ttl time.Duration, me outbox.Member) (outbox.Members, error) {
 	if err := s.Renew(ctx, ttl); err != nil {
-		return outbox.Roll{}, err
+		return outbox.Members{}, err
 	}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	return outbox.Roll{Others: s.log.enter(s.name, me, ttl), Owner: s.relay.owner, Left: ttl}, nil
+	return outbox.Members{Others: s.log.enter(s.name, me, ttl), Owner: s.relay.owner, Left: ttl}, nil
 }

@@ -3,11 +3,14 @@ package pgstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/lib/pq"
 
 	"github.com/millrace-go/millrace/outbox"
 )
@@ -18,7 +21,7 @@ import (
 var ErrNoEntity = fmt.Errorf("entity statement returned no row: %w", sql.ErrNoRows)
 
 // TogetherConfig configures a Together. The zero value is usable.
-type TogetherConfig struct {
+type EntityWriterConfig struct {
 	// MaxPayloadBytes is the largest payload that Append takes, in bytes.
 	// Default 1,000,000.
 	MaxPayloadBytes int
@@ -31,12 +34,12 @@ type TogetherConfig struct {
 // Every row that the statement returns is locked before the first position is
 // drawn, so that one key's messages keep their commit order as they do when the
 // entity is written first and Writer.Append called after it.
-type Together struct {
+type EntityWriter struct {
 	db      *sql.DB
 	inserts inserts
 	alone   string // the statement without messages
 	params  int
-	cfg     TogetherConfig
+	cfg     EntityWriterConfig
 }
 
 var parameter = regexp.MustCompile(`\$(\d+)`)
@@ -45,7 +48,7 @@ var parameter = regexp.MustCompile(`\$(\d+)`)
 // deletes. query is one statement of fixed text with parameters from $1 on; it
 // must end with a RETURNING clause ("RETURNING 1" will do) and must not begin
 // with a WITH that changes data itself. It does no I/O.
-func NewTogether(db *sql.DB, query string, cfg TogetherConfig) (*Together, error) {
+func NewEntityWriter(db *sql.DB, query string, cfg EntityWriterConfig) (*EntityWriter, error) {
 	query = strings.TrimRight(query, "; \t\r\n")
 	var errs []error
 	if db == nil {
@@ -73,19 +76,19 @@ func NewTogether(db *sql.DB, query string, cfg TogetherConfig) (*Together, error
 	for i := range numbers {
 		numbers[i] = params + 1 + i
 	}
-	t := &Together{db: db, alone: query, params: params, cfg: cfg}
-	t.inserts.one.text = togetherHead + query + fmt.Sprintf(togetherOne, numbers...)
-	t.inserts.many.text = togetherHead + query + fmt.Sprintf(togetherMany, numbers...)
+	t := &EntityWriter{db: db, alone: query, params: params, cfg: cfg}
+	t.inserts.one.text = entityHead + query + fmt.Sprintf(entityOne, numbers...)
+	t.inserts.many.text = entityHead + query + fmt.Sprintf(entityMany, numbers...)
 	return t, nil
 }
 
 // Prepare prepares the statements, without which Append and Commit take two round
 // trips. Call it once at start; it needs a free connection of the pool.
 // Transactions of another *sql.DB go on without.
-func (t *Together) Prepare(ctx context.Context) error { return t.inserts.prepare(ctx, t.db) }
+func (t *EntityWriter) Prepare(ctx context.Context) error { return t.inserts.prepare(ctx, t.db) }
 
 // Close frees what Prepare made. The database stays open.
-func (t *Together) Close() error { return t.inserts.close() }
+func (t *EntityWriter) Close() error { return t.inserts.close() }
 
 // Append runs the entity statement with args in tx, scans the first row that it
 // returns into into (nil: nowhere), and stores msgs. If it returns no row,
@@ -97,7 +100,7 @@ func (t *Together) Close() error { return t.inserts.close() }
 // The messages are made before the statement runs: they cannot carry what it
 // returns, such as a version that the database counts up. Know the version (read
 // it, check it in the statement), or use Writer.Append.
-func (t *Together) Append(ctx context.Context, tx *sql.Tx, args, into []any, msgs ...outbox.Message) error {
+func (t *EntityWriter) Append(ctx context.Context, tx *sql.Tx, args, into []any, msgs ...outbox.Message) error {
 	query := func(s *statement, args []any) (*sql.Rows, error) {
 		if stmt := s.prepared.Load(); stmt != nil {
 			rows, err := tx.StmtContext(ctx, stmt).QueryContext(ctx, args...)
@@ -107,10 +110,10 @@ func (t *Together) Append(ctx context.Context, tx *sql.Tx, args, into []any, msg
 		}
 		return tx.QueryContext(ctx, s.text, args...)
 	}
-	return t.write(ctx, &togetherCall{t, args, into, query}, msgs)
+	return t.write(ctx, &entityCall{t, args, into, query}, msgs)
 }
 
-func (t *Together) write(ctx context.Context, call *togetherCall, msgs []outbox.Message) error {
+func (t *EntityWriter) write(ctx context.Context, call *entityCall, msgs []outbox.Message) error {
 	if len(call.args) != t.params {
 		return fmt.Errorf("append outbox: the entity statement has %d parameters and was given %d", t.params, len(call.args))
 	}
@@ -125,16 +128,16 @@ func (t *Together) write(ctx context.Context, call *togetherCall, msgs []outbox.
 }
 
 // togetherCall lets a Writer check the messages of one call and draw their ids.
-type togetherCall struct {
-	*Together
+type entityCall struct {
+	*EntityWriter
 	args, into []any
 	query      func(s *statement, args []any) (*sql.Rows, error)
 }
 
-var _ outbox.Appender = (*togetherCall)(nil)
+var _ outbox.Appender = (*entityCall)(nil)
 
 // Append implements outbox.Appender; its transaction is query's.
-func (c *togetherCall) Append(_ context.Context, _ *sql.Tx, msgs []outbox.Message) error {
+func (c *entityCall) Append(_ context.Context, _ *sql.Tx, msgs []outbox.Message) error {
 	messages, err := appendArgs(msgs)
 	if err != nil {
 		return err
@@ -143,7 +146,7 @@ func (c *togetherCall) Append(_ context.Context, _ *sql.Tx, msgs []outbox.Messag
 }
 
 // read runs s and reads all its rows, the first one into c.into.
-func (c *togetherCall) read(s *statement, args []any) error {
+func (c *entityCall) read(s *statement, args []any) error {
 	rows, err := c.query(s, args)
 	if err != nil {
 		return err
@@ -165,4 +168,65 @@ func (c *togetherCall) read(s *statement, args []any) error {
 		return ErrNoEntity
 	}
 	return nil
+}
+
+// ErrOutcomeUnknown means that no answer came, or none that could be read: the
+// transaction may have committed or not.
+var ErrOutcomeUnknown = errors.New("the transaction may have committed or not")
+
+// Commit is Append as a transaction of its own: Postgres commits the statement by
+// itself, so that the entity, its messages and the commit take one round trip
+// where BEGIN, statement, insert and COMMIT take four. Call Writer.Committed, or
+// wake the relay, after it.
+//
+// An error of the server, of the messages, or ErrNoEntity means that nothing was
+// written. ErrOutcomeUnknown means that the connection was lost, or into could not
+// be filled; the statement is never run a second time. Where that is not enough,
+// use a transaction whose id tells what became of it (pg_xact_status).
+func (t *EntityWriter) Commit(ctx context.Context, args, into []any, msgs ...outbox.Message) error {
+	if len(msgs) == 0 {
+		return errors.New("append outbox: no messages: run the statement in a transaction")
+	}
+	guard := &onlyOnce{}
+	query := func(s *statement, args []any) (*sql.Rows, error) {
+		args[len(args)-1] = guard.around(args[len(args)-1])
+		if stmt := s.prepared.Load(); stmt != nil {
+			return stmt.QueryContext(ctx, args...)
+		}
+		return t.db.QueryContext(ctx, s.text, args...)
+	}
+	err := t.write(ctx, &entityCall{t, args, into, query}, msgs)
+	if err != nil && guard.used && !answered(err) {
+		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	return err
+}
+
+// answered reports that the server refused the statement, or returned no row.
+func answered(err error) bool {
+	var server *pq.Error
+	return errors.Is(err, ErrNoEntity) || errors.As(err, &server) && server.Severity != pq.Efatal && server.Severity != pq.Epanic
+}
+
+// onlyOnce keeps database/sql from running a statement again on another connection
+// when the first one broke: it asks for the arguments anew for each attempt.
+type onlyOnce struct {
+	value any
+	used  bool
+}
+
+var errSecondAttempt = errors.New("not run again")
+
+func (o *onlyOnce) around(value any) any {
+	o.value = value
+	return o
+}
+
+// Value implements driver.Valuer.
+func (o *onlyOnce) Value() (driver.Value, error) {
+	if o.used {
+		return nil, errSecondAttempt
+	}
+	o.used = true
+	return driver.DefaultParameterConverter.ConvertValue(o.value)
 }

@@ -13,31 +13,33 @@ import (
 	"github.com/millrace-go/millrace/test/outboxtest"
 )
 
-// bell records until when writers were asked to ring.
-type bell struct {
+// fakeListener records until when writers were asked to notify.
+type fakeListener struct {
 	mu    sync.Mutex
 	until time.Time
 	asked int
 	dead  bool
 }
 
-func (b *bell) Working() bool { return !b.dead }
+func (b *fakeListener) Working() bool { return !b.dead }
 
-func (b *bell) Idle(_ context.Context, rest time.Duration) error {
+func (b *fakeListener) Arm(_ context.Context, d time.Duration) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.until = time.Now().Add(rest)
+	b.until = time.Now().Add(d)
 	b.asked++
 	return nil
 }
 
-func (b *bell) out() bool {
+func (b *fakeListener) Disarm(ctx context.Context) error { return b.Arm(ctx, 0) }
+
+func (b *fakeListener) armed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return time.Now().Before(b.until)
 }
 
-func (b *bell) times() int {
+func (b *fakeListener) times() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.asked
@@ -77,42 +79,42 @@ func (l *countingLog) during(d time.Duration) int {
 	return l.reads - before
 }
 
-func TestRelay_SleepsWhileTheDoorbellWorks(t *testing.T) {
+func TestRelay_PollsRarelyWhileTheListenerWorks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		memory, bell, b := outboxtest.NewMemoryLog(nil), &bell{}, &broker{}
+		memory, fakeListener, b := outboxtest.NewMemoryLog(nil), &fakeListener{}, &broker{}
 		log := &countingLog{Log: memory}
-		relay, stop := start(t, log, b, outbox.RelayConfig{Doorbell: bell})
+		relay, stop := start(t, log, b, outbox.RelayConfig{Listener: fakeListener})
 		time.Sleep(time.Minute)
-		asked := bell.times()
+		asked := fakeListener.times()
 		require.LessOrEqual(t, log.during(time.Minute), 21, "about one read in three seconds")
-		require.LessOrEqual(t, bell.times()-asked, 5, "writers are asked seldom")
+		require.LessOrEqual(t, fakeListener.times()-asked, 5, "writers are asked seldom")
 		for range 60 {
-			require.True(t, bell.out())
+			require.True(t, fakeListener.armed())
 			time.Sleep(time.Second)
 		}
 
 		write(t, memory, "a", "a0")
 		relay.Wake()
 		synctest.Wait()
-		require.Equal(t, []string{"a0"}, b.payloads(""), "a ring is answered at once")
-		require.False(t, bell.out(), "a relay at work needs no rings")
+		require.Equal(t, []string{"a0"}, b.payloads(""), "a notification is answered at once")
+		require.False(t, fakeListener.armed(), "a relay at work needs no notifications")
 		time.Sleep(time.Minute)
-		require.True(t, bell.out())
+		require.True(t, fakeListener.armed())
 
-		write(t, memory, "a", "a1") // the ring is lost
+		write(t, memory, "a", "a1") // the notification is lost
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		require.Equal(t, []string{"a0", "a1"}, b.payloads(""), "polling is the truth")
+		require.Equal(t, []string{"a0", "a1"}, b.payloads(""), "polling finds what no notification told of")
 		stop()
 	})
 }
 
-func TestRelay_PollsWhileTheDoorbellIsDead(t *testing.T) {
+func TestRelay_PollsWhileTheListenerIsDead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log := &countingLog{Log: outboxtest.NewMemoryLog(nil)}
-		_, stop := start(t, log, &broker{}, outbox.RelayConfig{Doorbell: &bell{dead: true}})
+		_, stop := start(t, log, &broker{}, outbox.RelayConfig{Listener: &fakeListener{dead: true}})
 		time.Sleep(time.Minute)
 		require.GreaterOrEqual(t, log.during(time.Minute), 1000, "every 50 ms")
 		stop()
@@ -141,7 +143,7 @@ func TestRelay_DoesNotSleepOnWritersThatDoNotRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, b := outboxtest.NewMemoryLog(nil), &broker{}
 		log := &countingLog{Log: memory}
-		_, stop := start(t, log, b, outbox.RelayConfig{Doorbell: &bell{}})
+		_, stop := start(t, log, b, outbox.RelayConfig{Listener: &fakeListener{}})
 		time.Sleep(time.Minute)
 		write(t, memory, "a", "a0") // found late, as nobody rang
 		time.Sleep(10 * time.Second)
@@ -153,7 +155,7 @@ func TestRelay_DoesNotSleepOnWritersThatDoNotRing(t *testing.T) {
 		require.Equal(t, 2, b.count(), "from here on it polls")
 
 		time.Sleep(2 * time.Minute)
-		require.LessOrEqual(t, log.during(time.Minute), 21, "until it gives the bell another chance")
+		require.LessOrEqual(t, log.during(time.Minute), 21, "until it gives the fakeListener another chance")
 		write(t, memory, "a", "a2")
 		time.Sleep(90 * time.Second)
 		require.Greater(t, log.during(10*time.Second), 100, "twice as long the second time")
