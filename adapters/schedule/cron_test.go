@@ -52,6 +52,30 @@ func TestParseSchedule_ReadsTheFieldsInTheZone(t *testing.T) {
 	require.Equal(t, "2026-11-23T01:30:00Z", next.Format(time.RFC3339))
 }
 
+// The slot in the hour that the clocks leave out is the same one whenever the
+// timetable is asked, or a node that asks late would miss it.
+func TestParseSchedule_ASlotInTheHourLeftOutIsTheSameHoweverLateItIsAsked(t *testing.T) {
+	t.Parallel()
+	for zone, c := range map[string]struct{ schedule, before, want, after string }{
+		"Europe/Berlin":       {"0 30 2 * * *", "2026-03-29T00:00:00Z", "2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"},
+		"America/New_York":    {"0 15 2 * * *", "2026-03-08T06:00:00Z", "2026-03-08T07:15:00Z", "2026-03-09T06:15:00Z"},
+		"Asia/Tokyo":          {"0 30 2 * * *", "2026-03-28T17:00:00Z", "2026-03-28T17:30:00Z", "2026-03-29T17:30:00Z"}, // no change
+	} {
+		location, err := time.LoadLocation(zone)
+		require.NoError(t, err)
+		timetable, err := schedule.ParseSchedule(c.schedule, location)
+		require.NoError(t, err)
+		before, err := time.Parse(time.RFC3339, c.before)
+		require.NoError(t, err)
+		want, err := time.Parse(time.RFC3339, c.want)
+		require.NoError(t, err)
+		for asked := before; asked.Before(want); asked = asked.Add(time.Minute) {
+			require.Equal(t, want, timetable.Next(asked), "%s at %s", zone, asked)
+		}
+		require.Equal(t, c.after, timetable.Next(want).Format(time.RFC3339), zone)
+	}
+}
+
 func TestParseSchedule_RefusesWhatNeverComesOrIsNotClear(t *testing.T) {
 	t.Parallel()
 	for text, why := range map[string]string{
@@ -65,8 +89,8 @@ func TestParseSchedule_RefusesWhatNeverComesOrIsNotClear(t *testing.T) {
 		"0 0 0 ? * 1#6":                "1-5",
 		"":                             "has 0 fields",
 		"@every 5s":                    "has 2 fields",
-		"@reboot":                      "is none of",
-		"@triggered":                   "is none of",
+		"@reboot":                      "must be one of",
+		"@triggered":                   "must be one of",
 		"TZ=Europe/Berlin 0 0 0 * * *": "has 7 fields",
 		"CRON_TZ=UTC 0 0 0 * *":        "Zone",
 		"PT0S":                         "at least 100ms",

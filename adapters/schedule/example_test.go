@@ -76,5 +76,5 @@ func ExampleParseSchedule() {
 	// 0 0 9 LW * * -> Mon 30 Nov 09:00
 	// 0 30 8 ? * MON#1 -> Mon 7 Dec 08:30
 	// PT90M -> Sun 22 Nov 13:30
-	// 0 0 0 31 2 * -> never comes: there is no such date
+	// 0 0 0 31 2 * -> "0 0 0 31 2 *" never comes: there is no such date
 }

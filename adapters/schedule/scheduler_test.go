@@ -398,7 +398,7 @@ func TestNewScheduler_ReportsAllThatIsWrongNamingTheJob(t *testing.T) {
 	}, schedule.SchedulerConfig{Poll: -1})
 	for _, part := range []string{
 		"history: must not be nil", "Poll: must be positive",
-		`job "a": Schedule: never comes`, `job "a": LockAtMostFor: must be a duration such as PT10S, 10s or 10000 (milliseconds), is "soon"`, `job "a": Name: must be given once, is there twice`,
+		`job "a": Schedule: "0 0 0 31 2 *" never comes`, `job "a": LockAtMostFor: must be a duration such as PT10S, 10s or 10000 (milliseconds), is "soon"`, `job "a": Name: must be given once, is there twice`,
 		`job "b": lock: AtLeastFor: must be at most AtMostFor (10s), is 1m0s`, `job "b": Run: must not be nil`, `job "b": Missed: must be run-once, skip or run-all, is "perhaps"`, `job "b": Crashed: must be skip or rerun, is "never"`,
 		`job "c d": Schedule:`, `job "c d": lock: Name: must be 1 to 64`, `job "c d": Grace: must be at least 0s`,
 	} {
