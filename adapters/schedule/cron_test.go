@@ -57,9 +57,9 @@ func TestParseSchedule_ReadsTheFieldsInTheZone(t *testing.T) {
 func TestParseSchedule_ASlotInTheHourLeftOutIsTheSameHoweverLateItIsAsked(t *testing.T) {
 	t.Parallel()
 	for zone, c := range map[string]struct{ schedule, before, want, after string }{
-		"Europe/Berlin":       {"0 30 2 * * *", "2026-03-29T00:00:00Z", "2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"},
-		"America/New_York":    {"0 15 2 * * *", "2026-03-08T06:00:00Z", "2026-03-08T07:15:00Z", "2026-03-09T06:15:00Z"},
-		"Asia/Tokyo":          {"0 30 2 * * *", "2026-03-28T17:00:00Z", "2026-03-28T17:30:00Z", "2026-03-29T17:30:00Z"}, // no change
+		"Europe/Berlin":    {"0 30 2 * * *", "2026-03-29T00:00:00Z", "2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"},
+		"America/New_York": {"0 15 2 * * *", "2026-03-08T06:00:00Z", "2026-03-08T07:15:00Z", "2026-03-09T06:15:00Z"},
+		"Asia/Tokyo":       {"0 30 2 * * *", "2026-03-28T17:00:00Z", "2026-03-28T17:30:00Z", "2026-03-29T17:30:00Z"}, // no change
 	} {
 		location, err := time.LoadLocation(zone)
 		require.NoError(t, err)
