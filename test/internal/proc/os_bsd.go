@@ -32,3 +32,7 @@ func descendants(pid int) []int {
 
 // Alive reports whether the process exists.
 func Alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// frozen takes the kernel at its word: the signal is delivered, and there is no
+// cheap way to ask for the threads.
+func frozen(int) bool { return true }

@@ -33,10 +33,29 @@ func Alive(pid int) bool {
 	return ok && state != "Z" && state != "X"
 }
 
+// frozen reports whether no thread of the process runs any more.
+func frozen(pid int) bool {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return true // it has ended
+	}
+	for _, thread := range threads {
+		state, _, ok := statOf(fmt.Sprintf("/proc/%d/task/%s/stat", pid, thread.Name()))
+		if ok && !strings.Contains("TtZX", state) {
+			return false
+		}
+	}
+	return true
+}
+
 // stat reads state and parent of a process. Its name, which comes before them in
 // brackets, may hold spaces and brackets itself.
 func stat(pid int) (state string, parent int, ok bool) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return statOf(fmt.Sprintf("/proc/%d/stat", pid))
+}
+
+func statOf(file string) (state string, parent int, ok bool) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return "", 0, false
 	}

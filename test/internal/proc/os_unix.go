@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // Account is the user that a server runs as; nil is our own.
@@ -70,15 +72,30 @@ func Signal(pid int, signal string) error {
 // Freeze stops a process where it is.
 func Freeze(pid int) error { return syscall.Kill(pid, syscall.SIGSTOP) }
 
-// FreezeTree stops a process and all its descendants.
+// freezeLimit bounds how long FreezeTree waits for the kernel: a thread stops when
+// it is scheduled next, or when its disk has answered.
+const freezeLimit = time.Minute
+
+// FreezeTree stops a process and all its descendants, and returns once none of
+// their threads runs.
 func FreezeTree(pid int) error {
 	if err := Freeze(pid); err != nil {
 		return err
 	}
-	for _, p := range descendants(pid) {
+	tree := append(descendants(pid), pid)
+	for _, p := range tree[:len(tree)-1] {
 		_ = Freeze(p) // it may have ended meanwhile
 	}
+	for deadline := time.Now().Add(freezeLimit); !allFrozen(tree); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("freeze %d: it still runs after %s", pid, freezeLimit)
+		}
+	}
 	return nil
+}
+
+func allFrozen(pids []int) bool {
+	return !slices.ContainsFunc(pids, func(pid int) bool { return !frozen(pid) })
 }
 
 // ThawTree lets a process and all its descendants go on.
