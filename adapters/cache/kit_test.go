@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -93,23 +94,37 @@ func (tb *table) load(ctx context.Context, id string) (cache.Entry[thing], error
 }
 
 // client returns one more client on the server and database of rdb, which answers:
-// however busy the machine is, the client waits.
+// however busy the machine is, the client waits for it longer than a cache would.
 func client(t testing.TB, like *redis.Client) *redis.Client {
 	t.Helper()
-	return clientWithin(t, &redis.Options{Addr: like.Options().Addr, DB: like.Options().DB}, time.Minute)
+	return clientOf(t, &redis.Options{
+		Addr: like.Options().Addr, DB: like.Options().DB, PoolSize: 250,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), network, addr)
+			return patientConn{conn}, err
+		},
+	})
 }
 
-// clientOf returns a client on a server that may be away or slow, for a second.
+// patientConn puts off the deadlines of reads and writes by a minute.
+type patientConn struct{ net.Conn }
+
+func (c patientConn) SetDeadline(t time.Time) error      { return c.Conn.SetDeadline(later(t)) }
+func (c patientConn) SetReadDeadline(t time.Time) error  { return c.Conn.SetReadDeadline(later(t)) }
+func (c patientConn) SetWriteDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(later(t)) }
+
+func later(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(time.Minute)
+}
+
+// clientOf returns a client that waits as long as a cache may, a second.
 func clientOf(t testing.TB, opt *redis.Options) *redis.Client {
 	t.Helper()
-	return clientWithin(t, opt, time.Second)
-}
-
-// clientWithin returns a client with a cache's settings but for its limits.
-func clientWithin(t testing.TB, opt *redis.Options, within time.Duration) *redis.Client {
-	t.Helper()
 	cache.Harden(opt)
-	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = within, within, within, within
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = time.Second, time.Second, time.Second, time.Second
 	c := redis.NewClient(opt)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
@@ -201,6 +216,7 @@ func (y *tally) hooks() cache.Hooks {
 		Overloaded: func(string) { y.add("overloaded", 1) },
 		Breaker:    func(open bool) { y.add(fmt.Sprintf("breaker %t", open), 1) },
 		Flushed:    func() { y.add("flushed", 1) },
+		Warning:    func(string) { y.add("warning", 1) },
 		Trouble: func(_ string, err error) {
 			y.mu.Lock()
 			defer y.mu.Unlock()

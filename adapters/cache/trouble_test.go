@@ -179,6 +179,7 @@ func TestTrouble_RedisIsDownAndRestarts(t *testing.T) {
 	run(t, s)
 	tr := begin(t, c, 4, troubled)
 	tr.more(t, 500)
+	reached(t, y, "warning") // the watch has seen Redis: it warns that there is no maxmemory
 	require.NoError(t, r.Kill())
 	reached(t, y, "breaker true")
 	require.True(t, s.Status().BreakerOpen)
@@ -226,6 +227,7 @@ func TestTrouble_FlushedRedisDoesNotStampedeTheDatabase(t *testing.T) {
 	})
 	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
 	run(t, s)
+	reached(t, y, "warning") // the watch has seen Redis
 	const things, perSecond = 500, 2000
 	for i := range things {
 		tb.commit(strconv.Itoa(i))
