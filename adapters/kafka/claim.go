@@ -8,17 +8,20 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
 )
 
-// unreadAfter is how long a stop waits for a reader who may have gone.
-const unreadAfter = time.Second
+// unreadLimit is how long a stop waits for a reader of the channel, which may be
+// gone.
+const unreadLimit = time.Second
 
-// claim is one partition while this member owns it. Its loop owns the window;
-// everything else talks to the loop through channels.
+// claim is one partition while this member of the group owns it. Its loop, run,
+// owns the window; everything else talks to the loop through channels.
 //
-// The loop never stops reading the claim's messages, because their channel
-// closing is the only sign of a partition being moved away in a cooperative
-// rebalance. Fetching is held back by pausing the partition instead.
+// The loop never stops reading the claim's messages: in a cooperative rebalance the
+// end of their channel is the only sign that the partition moves away. To hold
+// records back the claim pauses the fetching of the partition instead.
 type claim struct {
 	sub       *subscription
 	number    int64 // among all claims of the process, see record.Record
@@ -26,53 +29,53 @@ type claim struct {
 	topic     string
 	partition int32
 	window    *window
-	end       func() int64 // the partition's end, as the last fetch told
+	highWater func() int64 // the partition's end, as of the last fetch
 
 	ctx    context.Context // ends with the claim; parent of every message's context
 	cancel context.CancelFunc
 
-	settled chan *delivery
-	parts   chan *delivery // answered in part
-	control chan func()
-	done    chan struct{}
-	waiters sync.WaitGroup
+	answered chan *delivery // completely
+	released chan *delivery // partly, see record.Batch.Release
+	control  chan func()
+	done     chan struct{}
+	waiters  sync.WaitGroup
 
 	next        *delivery // taken from the window, not handed over yet
 	outstanding map[*delivery]struct{}
-	held        bool // paused on request
+	paused      bool // paused on request
 	fetchPaused bool // the partition is paused at the consumer
 
-	seekTo   *int64 // where the group goes on after this claim, if it was asked to
-	stopping bool
-	deadline <-chan time.Time // when stopping: handlers lose the claim; nil if they have
-	unread   <-chan time.Time // when stopping: nobody reads what is still to be handed out
-	wake     *time.Timer
-	wakeAt   time.Time
+	seekTo        *int64 // where the group goes on after this claim, if it was asked to
+	stopping      bool
+	drainTimeout  <-chan time.Time // when stopping: ends the contexts of the messages; nil once it has
+	unreadTimeout <-chan time.Time // when stopping: nobody reads what is ready to be handed over
+	wake          *time.Timer
+	wakeAt        time.Time
 }
 
 var claims atomic.Int64
 
 func newClaim(sub *subscription, session sarama.ConsumerGroupSession, sc sarama.ConsumerGroupClaim) *claim {
 	cfg := sub.cfg
-	ctx, cancel := context.WithCancel(sub.base)
+	ctx, cancel := context.WithCancel(sub.handlerCtx)
 	return &claim{
-		sub: sub, number: claims.Add(1), session: session, topic: sc.Topic(), partition: sc.Partition(), end: sc.HighWaterMarkOffset,
-		window: newWindow(cfg.Concurrency, cfg.MaxAhead, cfg.Buffer, backOff(cfg.NackBackOff, cfg.NackBackOffMax)),
+		sub: sub, number: claims.Add(1), session: session, topic: sc.Topic(), partition: sc.Partition(), highWater: sc.HighWaterMarkOffset,
+		window: newWindow(cfg.Concurrency, cfg.MaxAhead, cfg.Buffer, backoff.Doubling{First: cfg.NackBackOff, Max: cfg.NackBackOffMax}),
 		ctx:    ctx, cancel: cancel,
-		settled: make(chan *delivery, cfg.Concurrency), parts: make(chan *delivery),
+		answered: make(chan *delivery, cfg.Concurrency), released: make(chan *delivery),
 		control: make(chan func()), done: make(chan struct{}),
 		outstanding: make(map[*delivery]struct{}, cfg.Concurrency),
 		wake:        time.NewTimer(time.Hour),
 	}
 }
 
-// run consumes until the claim is over. When it returns, nothing of this claim
-// is handed out, marked or waited for any more.
+// run consumes until the claim is over. After it has returned, nothing of this claim
+// is handed over, marked or waited for.
 func (c *claim) run(messages <-chan *sarama.ConsumerMessage) {
-	defer c.finish()
+	defer c.end()
 	watchdog, stopWatchdog := newTicker(c.sub.cfg.StuckAfter / 4)
 	defer stopWatchdog()
-	stop, ended := c.sub.stop.Done(), c.session.Context().Done()
+	stopped, lost := c.sub.ctx.Done(), c.session.Context().Done()
 
 	c.sub.group.Resume(c.partitions()) // Sarama keeps a partition paused over an absence
 	for c.prepare(); !c.over(); c.prepare() {
@@ -90,26 +93,26 @@ func (c *claim) run(messages <-chan *sarama.ConsumerMessage) {
 			c.handOver()
 		case batch <- c.next.asBatch():
 			c.handOver()
-		case d := <-c.settled:
-			c.settle(d)
-		case d := <-c.parts:
-			c.settlePart(d)
+		case d := <-c.answered:
+			c.finish(d)
+		case d := <-c.released:
+			c.finishReleased(d)
 		case <-c.wake.C:
 			c.wakeAt = time.Time{}
 		case f := <-c.control:
 			f()
 		case <-watchdog:
 			c.reportStuck()
-		case <-stop:
-			stop, messages = nil, nil
+		case <-stopped:
+			stopped, messages = nil, nil
 			c.stopWithin(c.grace())
-		case <-ended:
-			ended, messages = nil, nil
+		case <-lost:
+			lost, messages = nil, nil
 			c.stopWithin(c.grace())
-		case <-c.deadline:
-			c.deadline = nil
-		case <-c.unread:
-			c.deadline = nil
+		case <-c.drainTimeout:
+			c.drainTimeout = nil
+		case <-c.unreadTimeout:
+			c.drainTimeout = nil
 		}
 	}
 }
@@ -120,7 +123,7 @@ func (c *claim) readOn(messages <-chan *sarama.ConsumerMessage) {
 		select {
 		case msg, ok := <-messages:
 			if !ok {
-				return // seen again by the loop
+				return // the loop sees it too
 			}
 			c.window.add(msg)
 		default:
@@ -131,16 +134,16 @@ func (c *claim) readOn(messages <-chan *sarama.ConsumerMessage) {
 
 // prepare takes the next delivery and sets flow control and the wake-up timer.
 func (c *claim) prepare() {
-	if c.next == nil && !c.held {
+	if c.next == nil && !c.paused {
 		c.next = c.newDelivery(c.window.take(c.sub.maxBatch, time.Now()))
 	}
 	if c.stopping {
-		if c.next != nil && len(c.outstanding) == 0 && c.unread == nil {
-			c.unread = time.After(unreadAfter)
+		if c.next != nil && len(c.outstanding) == 0 && c.unreadTimeout == nil {
+			c.unreadTimeout = time.After(unreadLimit)
 		}
 		return
 	}
-	switch pause := c.held || c.window.full(); {
+	switch pause := c.paused || c.window.full(); {
 	case pause && !c.fetchPaused:
 		c.sub.group.Pause(c.partitions())
 		c.fetchPaused = true
@@ -158,16 +161,18 @@ func (c *claim) partitions() map[string][]int32 {
 	return map[string][]int32{c.topic: {c.partition}}
 }
 
-// over reports that a stop has nothing left to wait for, or no time.
+// over reports that the claim is stopping and either everything is answered or the
+// time for it is up.
 func (c *claim) over() bool {
-	return c.stopping && (c.deadline == nil || c.next == nil && len(c.outstanding) == 0)
+	return c.stopping && (c.drainTimeout == nil || c.next == nil && len(c.outstanding) == 0)
 }
 
-// stopWithin ends the claim when what is handed out is finished, and at the
-// latest after grace. Of two stops the first counts, unless the second is at once.
+// stopWithin ends the claim when every message that was handed over is answered,
+// and after grace at the latest. Of two stops the first counts, unless the second
+// leaves no time at all.
 func (c *claim) stopWithin(grace time.Duration) {
 	if !c.stopping {
-		c.deadline = time.After(grace)
+		c.drainTimeout = time.After(grace)
 		if c.next != nil {
 			c.window.putBack(c.next.records)
 			c.next.cancel()
@@ -176,15 +181,15 @@ func (c *claim) stopWithin(grace time.Duration) {
 		c.window.close()
 	}
 	if grace <= 0 {
-		c.deadline = nil
+		c.drainTimeout = nil
 	}
 	c.stopping = true
 }
 
-// grace tells how long handlers may go on. A session that the group has taken
-// away leaves none: another member may have the partition already.
+// grace returns how long handlers may continue. It is 0 if the group has expelled
+// this member, because another one may own the partition already.
 func (c *claim) grace() time.Duration {
-	if c.sub.stop.Err() != nil {
+	if c.sub.ctx.Err() != nil {
 		return c.sub.cfg.DrainTimeout
 	}
 	cause := context.Cause(c.session.Context())
@@ -198,53 +203,53 @@ func (c *claim) grace() time.Duration {
 	return c.sub.cfg.RevokeGrace
 }
 
-// settle takes the answers to d into the window and marks how far it is done.
-func (c *claim) settle(d *delivery) {
-	d.sweep()
+// finish passes the answers to d to the window and marks the offset that is reached.
+func (c *claim) finish(d *delivery) {
+	d.collectAnswers()
 	delete(c.outstanding, d)
-	before := c.window.mark
-	settle := c.window.settle
-	if d.gaveWay {
-		settle = c.window.settleLanes
+	before := c.window.lowWater
+	if d.released {
+		c.window.finishPart(d.records, d.acked, time.Now())
+	} else {
+		c.window.finish(d.records, d.acked, time.Now())
 	}
-	settle(d.records, d.acked, time.Now())
-	c.note(d, before)
+	c.mark(d, before)
 }
 
-// settlePart does so for the keys of d that are answered completely.
-func (c *claim) settlePart(d *delivery) {
-	d.sweep()
-	if !d.gaveWay {
-		d.gaveWay = true
-		c.window.giveWay()
+// finishReleased does so for the lanes of d in which every message is answered.
+func (c *claim) finishReleased(d *delivery) {
+	d.collectAnswers()
+	if !d.released {
+		d.released = true
+		c.window.freeSlot()
 	}
 	done := d.split()
-	before := c.window.mark
-	c.window.settleLanes(done.records, done.acked, time.Now())
-	c.note(done, before)
+	before := c.window.lowWater
+	c.window.finishPart(done.records, done.acked, time.Now())
+	c.mark(done, before)
 }
 
-// note marks what d has finished, the mark having been before, and tells of what
-// it was refused.
-func (c *claim) note(d *delivery, before int64) {
-	if c.window.mark > before {
-		c.session.MarkOffset(c.topic, c.partition, c.window.mark, "")
+// mark marks the low-water mark for the next commit if d has moved it from before,
+// and reports the messages of d that were refused.
+func (c *claim) mark(d *delivery, before int64) {
+	if c.window.lowWater > before {
+		c.session.MarkOffset(c.topic, c.partition, c.window.lowWater, "")
 	}
 	if c.stopping {
 		return
 	}
 	for i, r := range d.records {
 		if !d.acked[i] {
-			c.sub.conf.Hooks.Nacked(Nack{Record: d.origin[i], Attempt: r.attempt, Again: c.window.backOff(r.attempt)})
+			c.sub.conf.Hooks.Nacked(Nack{Record: d.origin[i], Attempt: r.attempt, Again: c.window.backOff.After(r.attempt)})
 		}
 	}
 }
 
-// finish takes in the answers that are already there, ends the contexts of the
-// other messages and waits for the goroutines of the claim.
-func (c *claim) finish() {
+// end counts the answers that are already there, ends the contexts of the other
+// messages and waits for the goroutines of the claim.
+func (c *claim) end() {
 	for d := range c.outstanding {
-		c.settle(d)
+		c.finish(d)
 		for _, rec := range d.unanswered() {
 			c.sub.conf.Hooks.Abandoned(rec)
 		}
@@ -253,13 +258,13 @@ func (c *claim) finish() {
 	c.waiters.Wait()
 	c.wake.Stop()
 	if c.seekTo != nil {
-		c.session.MarkOffset(c.topic, c.partition, *c.seekTo, "")  // moves forth only
+		c.session.MarkOffset(c.topic, c.partition, *c.seekTo, "")  // moves forward only
 		c.session.ResetOffset(c.topic, c.partition, *c.seekTo, "") // moves back only
 	}
 	close(c.done)
 }
 
-// do runs f in the loop, and reports whether the claim was still there to do so.
+// do runs f in the loop. It returns false if the claim had ended.
 func (c *claim) do(f func()) bool {
 	finished := make(chan struct{})
 	select {

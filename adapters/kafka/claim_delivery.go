@@ -9,8 +9,8 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// delivery is what is handed out at once: one record, or a batch of them. It is
-// settled when each of its messages has been answered.
+// delivery is what is handed over at once: one message, or a batch of them. It is
+// finished when each of its messages has been acked or nacked.
 type delivery struct {
 	records  []*consumed
 	messages []*message.Message
@@ -18,16 +18,16 @@ type delivery struct {
 	acked    []bool
 	answered []bool
 
-	ctx     context.Context
-	cancel  context.CancelFunc
-	batch   *record.Batch // nil where single messages are delivered
-	nudge   chan struct{} // Batch.Settle was called
-	gaveWay bool          // it no longer counts as outstanding
-	since   time.Time     // when it was handed over
-	report  time.Time     // when it is next reported as stuck
+	ctx        context.Context
+	cancel     context.CancelFunc
+	batch      *record.Batch // nil where single messages are delivered
+	early      chan struct{} // the batch was released
+	released   bool          // it no longer counts against Concurrency
+	since      time.Time     // when it was handed over
+	nextReport time.Time     // when it is reported as stuck next
 }
 
-// newDelivery makes messages of taken records; nil of none.
+// newDelivery makes messages of the taken records; nil if there are none.
 func (c *claim) newDelivery(taken []*consumed) *delivery {
 	if len(taken) == 0 {
 		return nil
@@ -45,13 +45,13 @@ func (c *claim) newDelivery(taken []*consumed) *delivery {
 		d.origin[i].ClaimEpoch = c.number
 	}
 	if c.sub.batches != nil {
-		d.nudge = make(chan struct{}, 1)
-		d.batch = record.NewBatch(d.ctx, c.topic, c.partition, d.messages, d.settleEarly)
+		d.early = make(chan struct{}, 1)
+		d.batch = record.NewBatch(d.ctx, c.topic, c.partition, d.messages, d.release)
 	}
 	return d
 }
 
-// message is the single message of d, nil of no delivery.
+// message returns the only message of d; nil if d is nil.
 func (d *delivery) message() *message.Message {
 	if d == nil {
 		return nil
@@ -59,8 +59,7 @@ func (d *delivery) message() *message.Message {
 	return d.messages[0]
 }
 
-// asBatch is d as a batch, nil of no delivery and where single messages are
-// delivered.
+// asBatch returns d as a batch; nil if d is nil or single messages are delivered.
 func (d *delivery) asBatch() *record.Batch {
 	if d == nil {
 		return nil
@@ -68,28 +67,28 @@ func (d *delivery) asBatch() *record.Batch {
 	return d.batch
 }
 
-// outlets returns the channels that the next delivery can go to.
+// outlets returns the channels that the next delivery may go to; nil ones block.
 func (c *claim) outlets() (chan<- *message.Message, chan<- *record.Batch) {
-	if c.next == nil || c.held {
+	if c.next == nil || c.paused {
 		return nil, nil
 	}
 	return c.sub.messages, c.sub.batches
 }
 
-// handOver begins the wait for the answers to the delivery that was just sent.
+// handOver starts the wait for the answers to the delivery that was just sent.
 func (c *claim) handOver() {
 	d := c.next
-	c.next, c.unread = nil, nil
+	c.next, c.unreadTimeout = nil, nil
 	c.window.handedOver(d.records)
 	d.since = time.Now()
-	d.report = d.since.Add(c.sub.cfg.StuckAfter)
+	d.nextReport = d.since.Add(c.sub.cfg.StuckAfter)
 	c.outstanding[d] = struct{}{}
-	messages := d.messages // d gives up those that are settled early
+	messages := d.messages // finishReleased removes messages from d
 	c.waiters.Go(func() { c.await(d, messages) })
 }
 
-// await waits for every answer, in order. It leaves when the claim ends: an
-// answer that comes later belongs to a claim that is no longer ours.
+// await waits for every answer, in order. It returns when the claim ends: a later
+// answer is for a claim that is no longer ours, and is ignored.
 func (c *claim) await(d *delivery, messages []*message.Message) {
 	defer d.cancel()
 	for i := 0; i < len(messages); {
@@ -98,9 +97,9 @@ func (c *claim) await(d *delivery, messages []*message.Message) {
 			i++
 		case <-messages[i].Nacked():
 			i++
-		case <-d.nudge:
+		case <-d.early:
 			select {
-			case c.parts <- d:
+			case c.released <- d:
 			case <-c.ctx.Done():
 				return
 			}
@@ -109,33 +108,33 @@ func (c *claim) await(d *delivery, messages []*message.Message) {
 		}
 	}
 	select {
-	case c.settled <- d:
+	case c.answered <- d:
 	case <-c.ctx.Done():
 	}
 }
 
-// settleEarly is the batch's Settle.
-func (d *delivery) settleEarly() {
+// release is called by the batch's Release.
+func (d *delivery) release() {
 	select {
-	case d.nudge <- struct{}{}:
-	default: // it is about to be looked at
+	case d.early <- struct{}{}:
+	default: // await has not seen the last call yet
 	}
 }
 
-// split takes out of d the records of the lanes in which all are answered and
+// split removes from d the records of the lanes in which all are answered, and
 // returns them as a delivery of their own.
 func (d *delivery) split() *delivery {
-	open := map[*keyQueue]bool{}
+	open := map[*lane]bool{}
 	for i, r := range d.records {
 		if !d.answered[i] {
 			open[r.lane] = true
 		}
 	}
-	done, rest := new(delivery), new(delivery)
+	done, remaining := new(delivery), new(delivery)
 	for i, r := range d.records {
 		part := done
 		if open[r.lane] {
-			part = rest
+			part = remaining
 		}
 		part.records = append(part.records, r)
 		part.messages = append(part.messages, d.messages[i])
@@ -143,12 +142,13 @@ func (d *delivery) split() *delivery {
 		part.acked = append(part.acked, d.acked[i])
 		part.answered = append(part.answered, d.answered[i])
 	}
-	d.records, d.messages, d.origin, d.acked, d.answered = rest.records, rest.messages, rest.origin, rest.acked, rest.answered
+	d.records, d.messages, d.origin, d.acked, d.answered = remaining.records, remaining.messages, remaining.origin, remaining.acked, remaining.answered
 	return done
 }
 
-// sweep notes which messages have been answered. Only the claim's loop calls it.
-func (d *delivery) sweep() {
+// collectAnswers records which messages have been answered. Only the claim's loop
+// calls it.
+func (d *delivery) collectAnswers() {
 	for i, m := range d.messages {
 		select {
 		case <-m.Acked():
@@ -160,6 +160,7 @@ func (d *delivery) sweep() {
 	}
 }
 
+// unanswered returns the records of the messages without an answer.
 func (d *delivery) unanswered() []*record.Record {
 	var left []*record.Record
 	for i, rec := range d.origin {
@@ -170,14 +171,16 @@ func (d *delivery) unanswered() []*record.Record {
 	return left
 }
 
+// reportStuck reports the messages that have been unanswered for StuckAfter, and
+// again each time as long.
 func (c *claim) reportStuck() {
 	now := time.Now()
 	for d := range c.outstanding {
-		if d.report.After(now) {
+		if d.nextReport.After(now) {
 			continue
 		}
-		d.report = now.Add(c.sub.cfg.StuckAfter)
-		d.sweep()
+		d.nextReport = now.Add(c.sub.cfg.StuckAfter)
+		d.collectAnswers()
 		for _, rec := range d.unanswered() {
 			c.sub.conf.Hooks.Stuck(rec, now.Sub(d.since))
 		}

@@ -1,13 +1,14 @@
 package kafka
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
 )
 
 // windowModel drives a window with random deliveries, acks and refusals and
@@ -35,7 +36,7 @@ const nullKey = "\x00"
 
 func newWindowModel(parallel, ahead int) *windowModel {
 	return &windowModel{
-		w:        newWindow(parallel, ahead, 64, backOff(100*time.Millisecond, time.Second)),
+		w:        newWindow(parallel, ahead, 64, backoff.Doubling{First: 100 * time.Millisecond, Max: time.Second}),
 		parallel: parallel, ahead: ahead, now: time.Unix(0, 0), offset: 10,
 		keys: map[int64]string{}, finished: map[int64]bool{}, lastDone: map[string]int64{},
 	}
@@ -156,9 +157,9 @@ func (m *windowModel) settleAt(i int, ok func(n int) bool) {
 		}
 	}
 	if d.gaveWay {
-		m.w.settleLanes(d.records, acked, m.now)
+		m.w.finishPart(d.records, acked, m.now)
 	} else {
-		m.w.settle(d.records, acked, m.now)
+		m.w.finish(d.records, acked, m.now)
 	}
 }
 
@@ -168,7 +169,7 @@ func (m *windowModel) settleLanes(t *rapid.T) {
 		return
 	}
 	d := m.out[rapid.IntRange(0, len(m.out)-1).Draw(t, "which")]
-	chosen := map[*keyQueue]bool{}
+	chosen := map[*lane]bool{}
 	refuseFrom := rapid.IntRange(0, 8).Draw(t, "refuse from")
 	part, rest := new(windowDelivery), new(windowDelivery)
 	var acked []bool
@@ -188,11 +189,11 @@ func (m *windowModel) settleLanes(t *rapid.T) {
 		}
 	}
 	if !d.gaveWay {
-		m.w.giveWay()
+		m.w.freeSlot()
 	}
 	rest.gaveWay = true
 	*d = *rest
-	m.w.settleLanes(part.records, acked, m.now)
+	m.w.finishPart(part.records, acked, m.now)
 }
 
 // mark is the offset that may be committed, from the model's own knowledge.
@@ -209,8 +210,8 @@ func (m *windowModel) mark() int64 {
 }
 
 func (m *windowModel) check(t *rapid.T) {
-	if m.w.mark != m.mark() {
-		t.Fatalf("low-water mark %d, want %d", m.w.mark, m.mark())
+	if m.w.lowWater != m.mark() {
+		t.Fatalf("low-water mark %d, want %d", m.w.lowWater, m.mark())
 	}
 	waiting := len(m.order) - len(m.finished)
 	for _, d := range m.out {
@@ -276,8 +277,8 @@ func TestWindow_LeavesNothingFinishedAboveTheMarkWhenItCloses(t *testing.T) {
 			m.settleAll(t, len(m.out))
 		}
 		for o := range m.finished {
-			if o >= m.w.mark {
-				t.Fatalf("offset %d is finished above the low-water mark %d", o, m.w.mark)
+			if o >= m.w.lowWater {
+				t.Fatalf("offset %d is finished above the low-water mark %d", o, m.w.lowWater)
 			}
 		}
 		if m.parallel == 1 && len(m.finished) != finished {
@@ -288,22 +289,22 @@ func TestWindow_LeavesNothingFinishedAboveTheMarkWhenItCloses(t *testing.T) {
 
 func TestWindow_RefusedRecordHoldsOnlyItsKey(t *testing.T) {
 	t.Parallel()
-	w := newWindow(2, 100, 100, backOff(100*time.Millisecond, time.Second))
+	w := newWindow(2, 100, 100, backoff.Doubling{First: 100 * time.Millisecond, Max: time.Second})
 	now := time.Unix(0, 0)
 	for i, key := range []string{"a", "a", "b", "b"} {
 		w.add(&sarama.ConsumerMessage{Offset: int64(i), Key: []byte(key)})
 	}
 	a := w.take(1, now)
 	require.Equal(t, int64(0), a[0].offset)
-	w.settle(a, []bool{false}, now)
+	w.finish(a, []bool{false}, now)
 
 	for _, want := range []int64{2, 3} {
 		b := w.take(1, now)
 		require.Equal(t, want, b[0].offset)
-		w.settle(b, []bool{true}, now)
+		w.finish(b, []bool{true}, now)
 	}
 	require.Nil(t, w.take(1, now), "key a is still in back-off")
-	require.Equal(t, int64(0), w.mark)
+	require.Equal(t, int64(0), w.lowWater)
 
 	at, ok := w.nextWake()
 	require.True(t, ok)
@@ -311,13 +312,13 @@ func TestWindow_RefusedRecordHoldsOnlyItsKey(t *testing.T) {
 	a = w.take(1, at)
 	require.Equal(t, int64(0), a[0].offset)
 	require.Equal(t, 2, a[0].attempt)
-	w.settle(a, []bool{true}, at)
-	require.Equal(t, int64(1), w.mark)
+	w.finish(a, []bool{true}, at)
+	require.Equal(t, int64(1), w.lowWater)
 }
 
 func TestWindow_RefusedRecordIsNotTriedAgainWhenItCloses(t *testing.T) {
 	t.Parallel()
-	w := newWindow(2, 100, 100, backOff(time.Millisecond, time.Millisecond))
+	w := newWindow(2, 100, 100, backoff.Doubling{First: time.Millisecond, Max: time.Millisecond})
 	now := time.Unix(0, 0)
 	w.add(&sarama.ConsumerMessage{Offset: 0, Key: []byte("a")})
 	w.add(&sarama.ConsumerMessage{Offset: 1, Key: []byte("b")})
@@ -325,19 +326,8 @@ func TestWindow_RefusedRecordIsNotTriedAgainWhenItCloses(t *testing.T) {
 	w.handedOver(a)
 	w.handedOver(b)
 	w.close()
-	w.settle(a, []bool{false}, now)
-	w.settle(b, []bool{true}, now)
+	w.finish(a, []bool{false}, now)
+	w.finish(b, []bool{true}, now)
 	require.Nil(t, w.take(1, now.Add(time.Hour)))
-	require.Equal(t, int64(0), w.mark)
-}
-
-func TestBackOff_DoublesUpToItsLimit(t *testing.T) {
-	t.Parallel()
-	delay := backOff(100*time.Millisecond, 5*time.Second)
-	for attempt, want := range map[int]time.Duration{
-		1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 3: 400 * time.Millisecond,
-		6: 3200 * time.Millisecond, 7: 5 * time.Second, 8: 5 * time.Second, 1000: 5 * time.Second,
-	} {
-		require.Equal(t, want, delay(attempt), fmt.Sprintf("attempt %d", attempt))
-	}
+	require.Equal(t, int64(0), w.lowWater)
 }

@@ -8,20 +8,24 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// progressRetention is how long brokers keep what DeadLetters commits. By
-// themselves they forget the offsets of a group without members after 7 days,
-// and dead letters live longer than that.
+// progressRetention is how long brokers keep what DeadLetters commits. By default
+// they forget the offsets of a group without members after 7 days, and dead letters
+// are kept longer than that.
 const progressRetention = 10 * 365 * 24 * time.Hour
 
 // ErrNoTopic means that there is no such topic.
 var ErrNoTopic = errors.New("topic does not exist")
 
-// DeadLetters reads dead-letter topics and keeps what was replayed as committed
-// offsets of a consumer group. It connects when it is first used and its methods
-// are safe for concurrent use.
+// DeadLetters reads dead-letter topics, and stores which dead letters were replayed
+// as the committed offsets of a consumer group. It connects when it is first used.
+// It is safe for concurrent use.
+//
+// A user only constructs and closes it: the other methods are what package
+// adapters/consumer/deadletter calls.
 type DeadLetters struct {
 	cfg  Config
 	sc   *sarama.Config
@@ -38,7 +42,8 @@ func NewDeadLetters(cfg Config) (*DeadLetters, error) {
 	return &DeadLetters{cfg: cfg, sc: sc, link: newLink(cfg, sc)}, nil
 }
 
-// Close ends calls under way, but not Read, and the connection. It returns nil.
+// Close ends the calls that are running, except Read, and the connection. It returns
+// nil.
 func (d *DeadLetters) Close() error {
 	d.link.close()
 	return nil
@@ -51,7 +56,7 @@ func (d *DeadLetters) Bounds(ctx context.Context, topic string) (first, end map[
 	err = d.link.do(ctx, func(client sarama.Client, _ sarama.ClusterAdmin) error {
 		partitions, err := client.Partitions(topic)
 		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			return fmt.Errorf("topic %s: %w: name the source topic of dead letters that were written", topic, ErrNoTopic)
+			return fmt.Errorf("topic %s: %w: give the source topic of dead letters that were written", topic, ErrNoTopic)
 		}
 		if err != nil {
 			return fmt.Errorf("partitions of %s: %w", topic, err)
@@ -69,8 +74,8 @@ func (d *DeadLetters) Bounds(ctx context.Context, topic string) (first, end map[
 	return first, end, err
 }
 
-// offsetAt is client.GetOffset as a reader of committed records sees it: it does
-// not count what open transactions have written.
+// offsetAt is client.GetOffset for readers of committed records: it does not count
+// what open transactions have written.
 func offsetAt(client sarama.Client, topic string, partition int32, at int64) (int64, error) {
 	leader, err := client.Leader(topic, partition)
 	if err != nil {
@@ -158,7 +163,7 @@ func (d *DeadLetters) commit(ctx context.Context, client sarama.Client, topic, g
 		if err == nil || attempt == readAttempts || isFinal(err) {
 			return err
 		}
-		if err := d.again(ctx, attempt); err != nil {
+		if err := d.pause(ctx, attempt); err != nil {
 			return err
 		}
 		_ = client.RefreshCoordinator(group) // the next attempt reports what is wrong
@@ -166,9 +171,9 @@ func (d *DeadLetters) commit(ctx context.Context, client sarama.Client, topic, g
 }
 
 // Read calls fn, in order, for every record of the partition from offset from up
-// to, but not including, to; it passes over records of aborted transactions and
-// those that retention has removed meanwhile. It returns nil once all of the
-// range has been read, and stops with fn's error.
+// to, but not including, to. It skips records of aborted transactions and those that
+// retention has removed meanwhile. It returns nil once the whole range has been
+// read, and stops with fn's error.
 func (d *DeadLetters) Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(rec *record.Record, value []byte) error) error {
 	if from >= to {
 		return nil
@@ -181,7 +186,7 @@ func (d *DeadLetters) Read(ctx context.Context, topic string, partition int32, f
 	})
 }
 
-// readAttempts bounds the attempts in a row that get nothing done.
+// readAttempts bounds the attempts in a row that make no progress.
 const readAttempts = 8
 
 func (d *DeadLetters) read(ctx context.Context, client sarama.Client, r *rangeReader) error {
@@ -203,7 +208,7 @@ func (d *DeadLetters) read(ctx context.Context, client sarama.Client, r *rangeRe
 			}
 			return fmt.Errorf("read %s/%d at offset %d: %w", r.topic, r.partition, r.next, err)
 		}
-		if err := d.again(ctx, attempt); err != nil {
+		if err := d.pause(ctx, attempt); err != nil {
 			return err
 		}
 		_ = client.RefreshMetadata(r.topic) // the next attempt reports what is wrong
@@ -211,14 +216,12 @@ func (d *DeadLetters) read(ctx context.Context, client sarama.Client, r *rangeRe
 	return nil
 }
 
-// again waits before the next attempt.
-func (d *DeadLetters) again(ctx context.Context, attempt int) error {
-	select {
-	case <-time.After(d.cfg.backoff(attempt)):
-		return nil
-	case <-ctx.Done():
+// pause waits before the next attempt.
+func (d *DeadLetters) pause(ctx context.Context, attempt int) error {
+	if backoff.Sleep(ctx, d.cfg.backoff(attempt)) != nil {
 		return context.Cause(ctx)
 	}
+	return nil
 }
 
 func kerror(code sarama.KError) error {
@@ -228,7 +231,7 @@ func kerror(code sarama.KError) error {
 	return code
 }
 
-// isFinal reports that asking again would get the same answer.
+// isFinal reports that another attempt would get the same answer.
 func isFinal(err error) bool {
 	switch err { //nolint:errorlint // codes come unwrapped
 	case sarama.ErrOffsetMetadataTooLarge, sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,

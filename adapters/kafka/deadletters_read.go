@@ -20,9 +20,9 @@ var (
 	errOldFormat  = errors.New("records of a format older than Kafka 0.11 cannot be read")
 )
 
-// rangeReader reads a range of offsets with plain fetches. A consumer of Sarama
-// would not tell that a range ends in something it does not deliver, a
-// transaction marker for example, and wait for ever.
+// rangeReader reads a range of offsets with plain fetches. A Sarama consumer would
+// wait forever where a range ends in something that it does not deliver, for example
+// a transaction marker.
 type rangeReader struct {
 	topic     string
 	partition int32
@@ -56,24 +56,24 @@ func (r *rangeReader) fetch(client sarama.Client) (*sarama.FetchResponseBlock, e
 	return block, kerror(block.Err)
 }
 
-// skipRemoved moves over records that retention has removed.
+// skipRemoved skips the records that retention has removed.
 func (r *rangeReader) skipRemoved(client sarama.Client) error {
 	oldest, err := offsetAt(client, r.topic, r.partition, sarama.OffsetOldest)
 	if err != nil {
 		return err
 	}
 	if oldest <= r.next {
-		return sarama.ErrOffsetOutOfRange // the topic was made anew, or truncated
+		return sarama.ErrOffsetOutOfRange // the topic was created again, or truncated
 	}
 	r.next = min(oldest, r.end)
 	return nil
 }
 
-// deliver hands on the records of one answer.
+// deliver passes the records of one answer to fn.
 func (r *rangeReader) deliver(block *sarama.FetchResponseBlock) error {
 	aborted := slices.Clone(block.AbortedTransactions)
 	slices.SortFunc(aborted, func(a, b *sarama.AbortedTransaction) int { return int(a.FirstOffset - b.FirstOffset) })
-	void := map[int64]bool{} // producers whose current transaction was aborted
+	ignored := map[int64]bool{} // producers whose current transaction was aborted
 	for _, records := range block.RecordsSet {
 		batch := records.RecordBatch
 		switch {
@@ -86,14 +86,14 @@ func (r *rangeReader) deliver(block *sarama.FetchResponseBlock) error {
 			return nil
 		}
 		for len(aborted) > 0 && aborted[0].FirstOffset <= batch.LastOffset() {
-			void[aborted[0].ProducerID] = true
+			ignored[aborted[0].ProducerID] = true
 			aborted = aborted[1:]
 		}
 		if batch.Control {
 			if isAbort(batch) {
-				delete(void, batch.ProducerID)
+				delete(ignored, batch.ProducerID)
 			}
-		} else if !batch.IsTransactional || !void[batch.ProducerID] {
+		} else if !batch.IsTransactional || !ignored[batch.ProducerID] {
 			if err := r.deliverBatch(batch); err != nil {
 				return err
 			}

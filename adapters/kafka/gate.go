@@ -14,22 +14,27 @@ import (
 
 var errGivenUp = errors.New("kafka: connection was given up")
 
-// errShut is what everything behind a shut gate gets. Sarama takes it for a
-// message that cannot be encoded, the one failure that it neither retries nor
+// errShut is the error of everything behind a shut gate. Sarama treats it as a
+// message that cannot be encoded: the only failure that it neither retries nor
 // counts in its circuit breakers.
 var errShut = errors.Join(errGivenUp, sarama.PacketEncodingError{Info: "given up"})
 
-// gate is the only way from one Sarama client to the network. Shutting it ends
-// every connection, dial and wait of that client at once and for ever, which
-// Sarama itself has no means to do; what was not written by then never will be.
+// gate is the dialer of one Sarama client: the client reaches the network only
+// through it. Sarama cannot be asked to stop at once, and it keeps retrying and
+// sending what it has queued. So the gate does two things that Sarama does not:
+//
+//   - shut ends every connection, dial and wait of the client at once and forever.
+//     What was not written by then is never written.
+//   - barrier delays each write until all failures that Sarama has reported so far
+//     have been dealt with.
 type gate struct {
 	under    proxy.Dialer // nil dials directly
 	timeout  time.Duration
 	shutting chan struct{}
-	// ctx ends with shutting; it exists to end a dial that is under way.
+	// ctx ends with shutting: it ends a dial that is running.
 	ctx    context.Context
 	cancel context.CancelFunc
-	// checks are asked before each write; see barrier.
+	// checks are sent to before each write; see barrier.
 	checks atomic.Pointer[[]chan<- struct{}]
 
 	mu    sync.Mutex
@@ -42,8 +47,7 @@ func newGate() *gate {
 	return g
 }
 
-// install makes g the way to the network of clients of sc, which must be the
-// caller's own copy.
+// install makes g the dialer of clients with sc, which must be the caller's own copy.
 func (g *gate) install(sc *sarama.Config) {
 	g.timeout = sc.Net.DialTimeout
 	if sc.Net.Proxy.Enable {
@@ -106,7 +110,7 @@ func (g *gate) isShut() bool {
 	}
 }
 
-// wait sleeps for d and reports whether the gate is still open.
+// wait waits for d and reports whether the gate is still open.
 func (g *gate) wait(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -118,7 +122,7 @@ func (g *gate) wait(d time.Duration) bool {
 	}
 }
 
-// addCheck makes every later write wait until somebody receives from c.
+// addCheck makes every later write wait until c is received from.
 func (g *gate) addCheck(c chan<- struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -129,10 +133,19 @@ func (g *gate) addCheck(c chan<- struct{}) {
 	g.checks.Store(&checks)
 }
 
-// barrier returns once every failure that Sarama has reported so far has been
-// dealt with, and an error if that shut the gate. Sarama reports the failures of
-// a partition's batch before it writes the next batch of that partition, so a
-// failed message is never followed onto the wire by a later one of its key.
+// barrier returns nil once every failure that Sarama has reported so far has been
+// dealt with, and errShut if that shut the gate.
+//
+// It keeps order on the wire. Sarama reports the failures of a partition's batch on
+// a channel before it writes the next batch of that partition. Without the barrier
+// that write could come before the gate is shut. With it, the sequence is:
+//
+//  1. Sarama sends the failure of message 1 on its Errors channel, which has no
+//     buffer: sizedProducer.readErrors has received it when the send returns.
+//  2. Sarama calls Write with the batch of message 2. barrier sends to check, and
+//     waits: readErrors is in producer.failed, which shuts the gate.
+//  3. readErrors returns to its loop and receives from check.
+//  4. barrier sees the shut gate, and message 2 is not written.
 func (g *gate) barrier() error {
 	if checks := g.checks.Load(); checks != nil {
 		for _, c := range *checks {
@@ -149,6 +162,7 @@ func (g *gate) barrier() error {
 	return nil
 }
 
+// gatedConn is a connection whose writes pass the barrier.
 type gatedConn struct {
 	net.Conn
 	gate *gate

@@ -4,13 +4,13 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// placed is what a ProducerMessage's Metadata implements to name a partition.
+// placed is what a ProducerMessage's Metadata implements to ask for a partition.
 type placed interface {
 	// partition returns a negative number to be placed by key.
 	partition() int32
 }
 
-// partitioner sends a message to the partition its record names, if the topic
+// partitioner sends a message to the partition that its record asks for, if the topic
 // has it, and by the murmur2 hash of its key otherwise.
 type partitioner struct{ byKey sarama.Partitioner }
 
@@ -44,7 +44,7 @@ func (p *partitioner) MessageRequiresConsistency(msg *sarama.ProducerMessage) bo
 	return msg.Key != nil || explicit(msg) >= 0
 }
 
-// placesAsJava asks a partitioner for keys whose places in Java are known.
+// placesAsJava reports whether a partitioner puts some keys where Java puts them.
 func placesAsJava(construct sarama.PartitionerConstructor) bool {
 	p := construct("probe")
 	if p == nil || !p.RequiresConsistency() {

@@ -2,6 +2,8 @@ package kafka
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,31 +18,31 @@ import (
 // Watermill as a message.Publisher and the relay as a batch publisher.
 //
 // While the broker cannot be reached it retries for as long as its callers wait.
-// What it promises of order holds on the wire too: once a message of a partition
-// has failed, no later one of that partition is written before the caller has
-// been told. It is safe for concurrent use.
+// Order holds on the wire too: once a message of a partition has failed, no later
+// message of that partition is written before the caller has the error. It is safe
+// for concurrent use.
 type Publisher struct {
 	cfg       Config
 	sarama    *sarama.Config
 	marshaler marshaler
 	topics    *topicCache
 
-	// life ends with Close. It is kept because waits inside Sarama must end
-	// then, whoever began them.
-	life    context.Context
-	endLife context.CancelFunc
-	turn    chan struct{} // capacity 1: held while a session is opened
+	// ctx ends with Close. It is kept because waits inside Sarama must end then,
+	// whichever call began them.
+	ctx    context.Context
+	cancel context.CancelFunc
+	turn   chan struct{} // capacity 1: held while a producer is opened
 
-	mu        sync.Mutex
-	session   *session
-	notBefore time.Time // of the next session
-	breaks    int       // sessions lost without an acknowledgement between
+	mu            sync.Mutex
+	producer      *producer
+	notBefore     time.Time // of the next producer
+	failuresInRow int       // producers that failed without an acknowledgement between
 
-	losses atomic.Int64 // sessions that have failed messages; see known
+	failedProducers atomic.Int64 // producers that have failed messages; see reported
 
-	stateMu  sync.Mutex
-	state    State
-	troubled atomic.Bool
+	stateMu       sync.Mutex
+	state         State
+	isUnreachable atomic.Bool
 }
 
 var (
@@ -62,7 +64,7 @@ func NewPublisher(cfg Config) (*Publisher, error) {
 		turn: make(chan struct{}, 1), state: State{Reachable: true, Since: time.Now()},
 	}
 	p.topics = newTopicCache(newAdmin(cfg, sc), cfg.MaxMessageBytes)
-	p.life, p.endLife = context.WithCancel(context.Background())
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }
 
@@ -73,121 +75,54 @@ func (p *Publisher) Connect(ctx context.Context) error {
 	return err
 }
 
-// PublishBatch implements outbox.BatchPublisher. It waits, within ctx, while the
-// broker cannot be reached or has no room. When ctx ends, everything that is
-// under way in this publisher is given up.
-func (p *Publisher) PublishBatch(ctx context.Context, entries []outbox.Entry, ack func(i int, err error)) {
-	if ctx.Err() != nil {
-		for i := range entries {
-			ack(i, context.Cause(ctx))
-		}
-		return
-	}
-	known := p.known()
-	p.send(ctx, p.encode(ctx, entries, ack), known)
-}
-
-// Vet implements outbox.Vetter: it refuses a message whose topic does not exist
-// or may not be written, or that is larger than its topic allows. It waits only
-// for the first word on a topic, or to see whether a limit has been raised, and a
-// broker that cannot be reached refuses nothing that it did not refuse before.
-func (p *Publisher) Vet(ctx context.Context, e *outbox.Entry) error {
-	size := entrySize(e)
-	err := p.topics.view(ctx, e.Topic).verdict(size)
-	if err != nil && p.topics.doubt(e.Topic) {
-		err = p.topics.view(ctx, e.Topic).verdict(size)
-	}
-	return err
-}
-
-// known returns how many sessions have failed messages of which every caller has
-// been told.
-func (p *Publisher) known() int64 {
-	if s, _ := p.current(); s != nil && s.toldAll() {
-		<-s.ended
-	}
-	return p.losses.Load()
-}
-
-// send hands b to a session, or fails all of it. It fails b if a session failed
-// messages after known was taken: the caller began before it was told, so b may
-// hold later messages of the same keys.
-func (p *Publisher) send(ctx context.Context, b *batch, known int64) {
-	if len(b.slots) == 0 {
-		return
-	}
-	for {
-		s, err := p.acquire(ctx)
-		switch {
-		case err == nil && ctx.Err() != nil:
-			err = context.Cause(ctx)
-		case err == nil && p.losses.Load() != known:
-			err = gaveUp(errUnaware)
-		}
-		if err != nil {
-			b.fail(err)
-			return
-		}
-		if s.admit(ctx, b) {
-			s.feed(b)
-			return
-		}
-		select {
-		case <-s.ended:
-		case <-ctx.Done():
-			b.fail(context.Cause(ctx))
-			return
-		}
-	}
-}
-
-// acquire returns the session, opening one if there is none.
-func (p *Publisher) acquire(ctx context.Context) (*session, error) {
-	if s, _ := p.current(); s != nil {
-		return s, nil
+// acquire returns the producer, opening one if there is none.
+func (p *Publisher) acquire(ctx context.Context) (*producer, error) {
+	if pr, _ := p.current(); pr != nil {
+		return pr, nil
 	}
 	select {
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-p.life.Done():
+	case <-p.ctx.Done():
 		return nil, ErrClosed
 	}
 	if err := p.over(ctx); err != nil {
 		return nil, err
 	}
-	s, wait := p.current()
-	if s != nil {
-		return s, nil
+	pr, wait := p.current()
+	if pr != nil {
+		return pr, nil
 	}
 	if err := p.pause(ctx, wait); err != nil {
 		return nil, err
 	}
-	s, err := p.connect(ctx)
+	pr, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
-	p.session = s
+	p.producer = pr
 	p.mu.Unlock()
-	return s, nil
+	return pr, nil
 }
 
-// over returns why there is nothing to wait for any more, nil if there is.
+// over returns why waiting is pointless: ErrClosed or the cause of ctx. Nil means go on.
 func (p *Publisher) over(ctx context.Context) error {
-	if p.life.Err() != nil {
+	if p.ctx.Err() != nil {
 		return ErrClosed
 	}
 	return context.Cause(ctx)
 }
 
-func (p *Publisher) current() (*session, time.Duration) {
+func (p *Publisher) current() (*producer, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.session, time.Until(p.notBefore)
+	return p.producer, time.Until(p.notBefore)
 }
 
+// pause waits for d, and returns an error if ctx or the publisher ends first.
 func (p *Publisher) pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -196,51 +131,102 @@ func (p *Publisher) pause(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-p.life.Done():
+	case <-p.ctx.Done():
 		return ErrClosed
 	}
 }
 
-// detach forgets a session that has ended and told everybody; broken makes the
-// next one wait.
-func (p *Publisher) detach(s *session, broken bool) {
+// detach forgets a producer that has ended and answered all its messages; broken
+// delays the next one.
+func (p *Publisher) detach(pr *producer, broken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.session != s {
-		return // it served a single message
+	if p.producer != pr {
+		return // it was one of resendSingly
 	}
-	p.session = nil
-	if s.lossy.Load() {
-		p.losses.Add(1)
+	p.producer = nil
+	if pr.failedAny.Load() {
+		p.failedProducers.Add(1)
 	}
 	if broken {
-		p.breaks++
-		p.notBefore = time.Now().Add(p.cfg.backoff(p.breaks))
+		p.failuresInRow++
+		p.notBefore = time.Now().Add(p.cfg.backoff(p.failuresInRow))
 	}
 }
 
-// Close takes no more messages, waits up to Config.CloseTimeout for those under
-// way, gives up the rest and releases everything. A second call does nothing.
+// connect opens a producer, trying until ctx ends or the publisher closes.
+func (p *Publisher) connect(ctx context.Context) (*producer, error) {
+	for n := 1; ; n++ {
+		pr, err := p.tryConnect(ctx)
+		if err == nil {
+			return pr, nil
+		}
+		if err := p.over(ctx); err != nil {
+			return nil, err
+		}
+		p.unreachable(err)
+		if err := p.pause(ctx, p.cfg.backoff(n)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (p *Publisher) tryConnect(ctx context.Context) (*producer, error) {
+	conf := *p.sarama
+	g := newGate()
+	g.install(&conf)
+	// Waiting is done by steadyClient and by BackoffFunc, which the gate can end.
+	conf.Metadata.Retry.Max = 0
+	conf.Producer.Transaction.Retry.Max = 0
+	backoff := conf.Producer.Retry.BackoffFunc
+	conf.Producer.Retry.BackoffFunc = func(retries, limit int) time.Duration {
+		p.unreachable(errRetrying)
+		if backoff != nil {
+			g.wait(backoff(retries, limit))
+		} else {
+			g.wait(conf.Producer.Retry.Backoff)
+		}
+		return 0
+	}
+	unwatch := [...]func() bool{context.AfterFunc(ctx, g.shut), context.AfterFunc(p.ctx, g.shut)}
+	client, err := sarama.NewClient(p.cfg.Brokers, &conf)
+	for _, stop := range unwatch {
+		if !stop() && err == nil { // the gate is shut: this client is of no use
+			err = errors.Join(errShut, client.Close())
+		}
+	}
+	if err != nil {
+		g.shut()
+		return nil, fmt.Errorf("connect to Kafka at %v: %w", p.cfg.Brokers, err)
+	}
+	return &producer{
+		pub: p, gate: g, conf: &conf, client: client,
+		ended: make(chan struct{}), batches: map[*batch]struct{}{}, sized: map[int]*sizedProducer{}, limits: map[string]int{},
+	}, nil
+}
+
+// Close accepts no more messages, waits up to Config.CloseTimeout for those in
+// flight, gives up the rest and closes all connections. A second call does nothing.
 func (p *Publisher) Close() error {
 	p.mu.Lock()
-	closed := p.life.Err() != nil
-	p.endLife()
+	closed := p.ctx.Err() != nil
+	p.cancel()
 	p.mu.Unlock()
 	if closed {
 		return nil
 	}
-	p.turn <- struct{}{} // for ever: nobody opens a session any more
-	if s, _ := p.current(); s != nil {
-		s.mu.Lock()
-		s.retire()
-		s.mu.Unlock()
+	p.turn <- struct{}{} // never released: no producer is opened any more
+	if pr, _ := p.current(); pr != nil {
+		pr.mu.Lock()
+		pr.retire()
+		pr.mu.Unlock()
 		t := time.NewTimer(p.cfg.CloseTimeout)
 		defer t.Stop()
 		select {
-		case <-s.ended:
+		case <-pr.ended:
 		case <-t.C:
-			s.abort(nil, ErrClosed)
-			<-s.ended
+			pr.abort(nil, ErrClosed)
+			<-pr.ended
 		}
 	}
 	p.topics.close()

@@ -6,7 +6,7 @@ import (
 )
 
 // Secret is a password or key. It prints, marshals and logs as "[redacted]";
-// string(s) is the only way to its value. An empty Secret prints as "".
+// only string(s) returns its value. An empty Secret prints as "".
 type Secret string
 
 const redacted = "[redacted]"

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -20,23 +20,24 @@ var (
 
 // Subscriber is a Watermill message.Subscriber over a Kafka consumer group.
 //
-//   - Records are handed over as they are: nothing is decoded, so nothing can
-//     fail to be. Contexts carry the exact record, see record.From.
-//   - A message's context ends when it is answered or its partition is lost. An
-//     answer that comes later is ignored. It does not end because a stop
-//     begins: handlers have DrainTimeout to finish.
+//   - Records are handed over as they are, undecoded. A message's context carries
+//     the exact record, see record.From.
+//   - A message's context ends when it is answered or its partition is lost. A
+//     later answer is ignored. It does not end when a stop begins: handlers have
+//     DrainTimeout to finish.
 //   - The committed offset never passes an unfinished message. It is committed
-//     about each second, when a partition is given up and at the end.
+//     about once a second, when a partition moves away and at the end.
 //   - A nacked message is delivered again after a back-off; later messages of
 //     its key wait for it.
-//   - A stuck handler delays a rebalance by RevokeGrace at most.
-//   - Failures of brokers and sessions are retried for ever and told to Hooks.
+//   - A stuck handler delays a rebalance by at most RevokeGrace.
+//   - Failures of brokers and sessions are retried forever and reported to
+//     Config.Hooks.
 //
-// The group is balanced by cooperative-sticky: of the strategies of Sarama
-// 1.61.1 it is the one under which a member that joins or leaves takes nothing
-// from the messages that are being handled on partitions that stay.
+// The group is balanced by cooperative-sticky. Of the strategies of Sarama 1.61.1 it
+// is the only one that does not disturb the handlers of the partitions that stay
+// when a member joins or leaves.
 //
-// A Subscriber may be used by many goroutines.
+// It is safe for concurrent use.
 type Subscriber struct {
 	group  string
 	cfg    SubscriberConfig
@@ -54,11 +55,10 @@ type Subscriber struct {
 func NewSubscriber(group string, cfg Config, sub SubscriberConfig) (*Subscriber, error) {
 	sub = sub.withDefaults()
 	cfg.Tune = sub.tune(cfg.Tune)
-	var noGroup error
-	if group == "" {
-		noGroup = errors.New("group: must not be empty")
-	}
-	if err := errors.Join(noGroup, cfg.Validate(), sub.validate()); err != nil {
+	var p problems.List
+	p.Unless(group != "", "group", "must not be empty")
+	sub.validate(&p)
+	if err := errors.Join(p.Err(), cfg.Validate()); err != nil {
 		return nil, fmt.Errorf("kafka subscriber: %w", err)
 	}
 	return &Subscriber{group: group, cfg: sub, conf: cfg.withDefaults(), subs: make(map[*subscription]struct{})}, nil
@@ -66,15 +66,27 @@ func NewSubscriber(group string, cfg Config, sub SubscriberConfig) (*Subscriber,
 
 // Subscribe joins the group for topic, as a member of its own, and delivers
 // until ctx ends or the Subscriber is closed; then it drains and closes the
-// channel. Topic need not exist yet, and brokers need not be up.
+// channel. The topic need not exist yet, and the brokers need not be up.
 //
-// At most Concurrency messages a partition are unanswered at a time, one a key.
+// At most Concurrency messages of a partition are unanswered at a time, and one of
+// a key.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	messages := make(chan *message.Message)
 	if err := s.start(ctx, topic, messages, nil); err != nil {
 		return nil, err
 	}
 	return messages, nil
+}
+
+// SubscribeBatches is Subscribe for handlers that work on many messages at once. A
+// batch has the messages that are there, at most MaxBatch; it never waits for more.
+// The batch's context is the parent of its messages' contexts.
+func (s *Subscriber) SubscribeBatches(ctx context.Context, topic string) (<-chan *record.Batch, error) {
+	batches := make(chan *record.Batch)
+	if err := s.start(ctx, topic, nil, batches); err != nil {
+		return nil, err
+	}
+	return batches, nil
 }
 
 func (s *Subscriber) start(ctx context.Context, topic string, messages chan *message.Message, batches chan *record.Batch) error {
@@ -99,8 +111,8 @@ func (s *Subscriber) start(ctx context.Context, topic string, messages chan *mes
 }
 
 // Close stops fetching, waits up to DrainTimeout for the handlers of the
-// messages that are out, commits and leaves the groups. Messages whose handlers
-// did not finish are reported to Hooks.Abandoned. Closing again waits as well.
+// messages in flight, commits and leaves the groups. Messages whose handlers did not
+// finish are reported to Hooks.Abandoned. A second call waits, too.
 func (s *Subscriber) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -115,8 +127,8 @@ func (s *Subscriber) Close() error {
 	return nil
 }
 
-// SubscribeInitialize creates topic as CreateTopics says, or does nothing if it
-// says nothing.
+// SubscribeInitialize creates topic like SubscriberConfig.CreateTopics; it does
+// nothing if that is nil.
 func (s *Subscriber) SubscribeInitialize(topic string) error {
 	if s.cfg.CreateTopics == nil {
 		return nil
@@ -134,56 +146,11 @@ func (s *Subscriber) SubscribeInitialize(topic string) error {
 
 const createWithin = 30 * time.Second
 
-// subscriptions lists what is running. The caller holds mu.
+// subscriptions returns the running subscriptions. Requires s.mu.
 func (s *Subscriber) subscriptions() []*subscription {
 	subs := make([]*subscription, 0, len(s.subs))
 	for sub := range s.subs {
 		subs = append(subs, sub)
 	}
 	return subs
-}
-
-// tune lays the settings of a group member under the caller's own.
-func (c SubscriberConfig) tune(own func(*sarama.Config)) func(*sarama.Config) {
-	rebalance := max(c.DrainTimeout, c.RevokeGrace, 0) + 5*time.Second
-	return func(sc *sarama.Config) {
-		group := &sc.Consumer.Group
-		group.Rebalance.GroupStrategies = c.Rebalance.strategies()
-		group.Rebalance.Timeout = rebalance // a member that drains must not be thrown out
-		group.Heartbeat.Interval = 400 * time.Millisecond
-		group.Session.Timeout = 10 * time.Second
-		// An answer to JoinGroup may take as long as the slowest member.
-		sc.Net.ReadTimeout = max(sc.Net.ReadTimeout, rebalance+5*time.Second)
-		// Heartbeats and commits wait behind a fetch on the same connection.
-		sc.Consumer.MaxWaitTime = 100 * time.Millisecond
-		sc.Consumer.Offsets.AutoCommit.Enable = true
-		sc.Consumer.Offsets.AutoCommit.Interval = time.Second
-		sc.Consumer.Return.Errors = true
-		// The leader looks for new partitions this often.
-		sc.Metadata.RefreshFrequency = 10 * time.Second
-		// Retrying is the subscription's: Sarama's own retries cannot be stopped.
-		sc.Metadata.Retry.Max = 3
-		sc.Metadata.Retry.BackoffFunc = backOffLeft(100*time.Millisecond, 500*time.Millisecond)
-		if own != nil {
-			own(sc)
-		}
-	}
-}
-
-func backOffLeft(first, limit time.Duration) func(left, most int) time.Duration {
-	delay := backOff(first, limit)
-	return func(left, most int) time.Duration { return delay(most - left + 1) }
-}
-
-// strategies returns new strategies: cooperative-sticky has a state that is not
-// to be shared.
-func (r Rebalance) strategies() []sarama.BalanceStrategy {
-	switch r {
-	case Upgrading:
-		return []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky(), sarama.NewBalanceStrategyRange()}
-	case Eager:
-		return []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
-	default:
-		return []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}
-	}
 }

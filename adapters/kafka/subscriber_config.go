@@ -2,50 +2,52 @@ package kafka
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 // SubscriberConfig sets up a Subscriber. The zero value is usable.
 type SubscriberConfig struct {
 	// Concurrency is how many deliveries of one partition are outstanding at
-	// once. 1 keeps the whole partition in order. More keep each key in order:
-	// a key has one delivery outstanding, records without a key have no order.
-	// A batch of which its handler has settled a part counts no more. The
-	// default is 1.
+	// once. 1 keeps the whole partition in order. With more, each key is in order:
+	// a key has one delivery outstanding, and records without a key have no order.
+	// A batch that its handler has released no longer counts. Default 1.
 	Concurrency int
-	// MaxAhead bounds how many records of a partition may be handed out beyond
-	// its oldest unfinished one, and so how many are delivered again after a
-	// crash. The default is 4096.
+	// MaxAhead bounds how far beyond its oldest unfinished record a partition is
+	// delivered, and so how many messages are delivered again after a crash.
+	// Default 4096.
 	MaxAhead int
 	// Buffer is how many records of a partition may wait in memory before
-	// fetching pauses. A fetch that is under way may add to it. The default
-	// is 512.
+	// fetching pauses. A fetch that has been sent may add to it. Default 512.
 	Buffer int
-	// MaxBatch bounds the records of one delivery of SubscribeBatches. The
-	// default is 500.
+	// MaxBatch bounds the messages of one delivery of SubscribeBatches.
+	// Default 500.
 	MaxBatch int
-	// NackBackOff is the pause before a refused message is delivered again; it
-	// doubles with each refusal up to NackBackOffMax. The defaults are 100 ms
-	// and 5 s.
-	NackBackOff, NackBackOffMax time.Duration
+	// NackBackOff is the pause before a nacked message is delivered again. It
+	// doubles with each nack up to NackBackOffMax. Default 100 ms.
+	NackBackOff time.Duration
+	// NackBackOffMax is the longest such pause. Default 5 s.
+	NackBackOffMax time.Duration
 	// DrainTimeout is how long a stop waits for handlers before it ends the
-	// contexts of their messages. The default is 10 s, -1 ends them at once.
+	// contexts of their messages; -1 ends them at once. Default 10 s.
 	DrainTimeout time.Duration
-	// RevokeGrace is how long handlers may go on with a partition that moves
-	// to another member, before the contexts of their messages end. It spares
-	// duplicates in a rebalance and adds to the time a stuck handler delays
-	// one. The default is 500 ms, -1 ends them at once.
+	// RevokeGrace is how long handlers may continue with a partition that moves to
+	// another member, before the contexts of their messages end; -1 ends them at
+	// once. A longer one avoids duplicates in a rebalance, and lets a stuck handler
+	// delay the rebalance for longer. Default 500 ms.
 	RevokeGrace time.Duration
-	// StuckAfter is how long a delivery may be outstanding before Hooks.Stuck
-	// is called, and again each time as long. The default is 1 min, -1 is off.
+	// StuckAfter is how long a delivery may be outstanding before Hooks.Stuck is
+	// called, and again each time as long; -1 is off. Default 1 min.
 	StuckAfter time.Duration
-	// Rebalance chooses how partitions are shared. The default is Cooperative.
+	// Rebalance selects how partitions are shared. Default Cooperative.
 	Rebalance Rebalance
-	// CreateTopics, if not nil, lets SubscribeInitialize create missing topics
-	// like it, whatever its name. It is meant for tests and local work; in
-	// production topics are made on purpose. The default is nil.
+	// CreateTopics, if not nil, lets SubscribeInitialize create missing topics like
+	// it; its name does not matter. It is meant for tests and local work: in
+	// production topics are created on purpose. Default: none.
 	CreateTopics *Topic
 }
 
@@ -53,11 +55,11 @@ type SubscriberConfig struct {
 type Rebalance int
 
 const (
-	// Cooperative moves only the partitions that change hands; the others are
-	// worked on throughout (cooperative-sticky, KIP-429).
+	// Cooperative moves only the partitions that get another owner; the others are
+	// consumed throughout (cooperative-sticky, KIP-429).
 	Cooperative Rebalance = iota
-	// Upgrading speaks cooperative-sticky and range, and works as Eager. Roll
-	// it out first to move a living group from range to Cooperative.
+	// Upgrading offers cooperative-sticky and range, and works as Eager. Roll it
+	// out first to move a running group from range to Cooperative.
 	Upgrading
 	// Eager stops every member for each rebalance (sticky).
 	Eager
@@ -76,34 +78,59 @@ func (c SubscriberConfig) withDefaults() SubscriberConfig {
 	return c
 }
 
-// validate returns every field that is out of range, after defaults.
-func (c SubscriberConfig) validate() error {
-	var errs []error
-	need := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	need(c.Concurrency >= 1, "Concurrency: must be at least 1, is %d", c.Concurrency)
-	need(c.MaxAhead >= max(c.Concurrency, 1), "MaxAhead: must be at least Concurrency (%d), is %d", c.Concurrency, c.MaxAhead)
-	need(c.Buffer >= 1, "Buffer: must be at least 1, is %d", c.Buffer)
-	need(c.MaxBatch >= 1, "MaxBatch: must be at least 1, is %d", c.MaxBatch)
-	need(c.NackBackOff >= 0, "NackBackOff: must be positive, is %s", c.NackBackOff)
-	need(c.NackBackOffMax >= c.NackBackOff, "NackBackOffMax: must be at least NackBackOff (%s), is %s", c.NackBackOff, c.NackBackOffMax)
-	need(c.Rebalance >= Cooperative && c.Rebalance <= Eager, "Rebalance: must be Cooperative, Upgrading or Eager, is %d", c.Rebalance)
-	return errors.Join(errs...)
+// validate adds every field that is out of range, after defaults, to l.
+func (c SubscriberConfig) validate(l *problems.List) {
+	problems.AtLeast(l, "Concurrency", c.Concurrency, 1)
+	l.Unless(c.MaxAhead >= max(c.Concurrency, 1), "MaxAhead", "must be at least Concurrency (%d), is %d", c.Concurrency, c.MaxAhead)
+	problems.AtLeast(l, "Buffer", c.Buffer, 1)
+	problems.AtLeast(l, "MaxBatch", c.MaxBatch, 1)
+	problems.Positive(l, "NackBackOff", c.NackBackOff)
+	l.Unless(c.NackBackOffMax >= c.NackBackOff, "NackBackOffMax", "must be at least NackBackOff (%s), is %s", c.NackBackOff, c.NackBackOffMax)
+	l.Unless(c.Rebalance >= Cooperative && c.Rebalance <= Eager, "Rebalance", "must be Cooperative, Upgrading or Eager, is %d", c.Rebalance)
 }
 
-// backOff doubles first with every attempt up to limit.
-func backOff(first, limit time.Duration) func(attempt int) time.Duration {
-	return func(attempt int) time.Duration {
-		d := first
-		for range attempt - 1 {
-			if d >= limit {
-				break
-			}
-			d *= 2
+// tune returns a Config.Tune that makes the settings of a group member and then
+// applies own.
+func (c SubscriberConfig) tune(own func(*sarama.Config)) func(*sarama.Config) {
+	rebalance := max(c.DrainTimeout, c.RevokeGrace, 0) + 5*time.Second
+	return func(sc *sarama.Config) {
+		group := &sc.Consumer.Group
+		group.Rebalance.GroupStrategies = c.Rebalance.strategies()
+		group.Rebalance.Timeout = rebalance // a member that drains must not be expelled
+		group.Heartbeat.Interval = 400 * time.Millisecond
+		group.Session.Timeout = 10 * time.Second
+		// An answer to JoinGroup may take as long as the slowest member.
+		sc.Net.ReadTimeout = max(sc.Net.ReadTimeout, rebalance+5*time.Second)
+		// Heartbeats and commits wait behind a fetch on the same connection.
+		sc.Consumer.MaxWaitTime = 100 * time.Millisecond
+		sc.Consumer.Offsets.AutoCommit.Enable = true
+		sc.Consumer.Offsets.AutoCommit.Interval = time.Second
+		sc.Consumer.Return.Errors = true
+		// The leader looks for new partitions this often.
+		sc.Metadata.RefreshFrequency = 10 * time.Second
+		// The subscription retries: Sarama's own retries cannot be stopped.
+		sc.Metadata.Retry.Max = 3
+		sc.Metadata.Retry.BackoffFunc = backOffLeft(backoff.Doubling{First: 100 * time.Millisecond, Max: 500 * time.Millisecond})
+		if own != nil {
+			own(sc)
 		}
-		return min(d, limit)
+	}
+}
+
+// backOffLeft is d as Sarama counts retries: those that are left, of limit.
+func backOffLeft(d backoff.Doubling) func(left, limit int) time.Duration {
+	return func(left, limit int) time.Duration { return d.After(limit - left + 1) }
+}
+
+// strategies returns new strategies each time: cooperative-sticky has state that
+// must not be shared.
+func (r Rebalance) strategies() []sarama.BalanceStrategy {
+	switch r {
+	case Upgrading:
+		return []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky(), sarama.NewBalanceStrategyRange()}
+	case Eager:
+		return []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
+	default:
+		return []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}
 	}
 }

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// ErrNotClaimed means that no subscription of this Subscriber has the partition.
+// ErrNotClaimed means that no subscription of this Subscriber owns the partition.
 var ErrNotClaimed = errors.New("partition is not claimed here")
 
-// Pause stops handing out messages of a partition; those that are out may still
-// be answered. When it returns, no further one is handed out. The pause lasts
-// until Resume, also if the partition moves away and comes back, and may begin
-// before there is a subscription. It does not change who owns the partition.
+// Pause stops delivering messages of a partition. After it has returned, no further
+// one is delivered; those in flight may still be answered. The pause lasts until
+// Resume, even if the partition moves away and returns, and may be set before there
+// is a subscription. The partition keeps its owner.
 //
-// A handler may call it, a hook may not.
+// A handler may call Pause, a hook may not.
 func (s *Subscriber) Pause(topic string, partition int32) { s.hold(topic, partition, true) }
 
 // Resume undoes Pause.
@@ -27,7 +27,7 @@ func (s *Subscriber) hold(topic string, partition int32, held bool) {
 	s.paused.set(topic, partition, held)
 	for _, sub := range s.subscriptionsTo(topic) {
 		if c := sub.claimOf(partition); c != nil {
-			c.do(func() { c.held = held })
+			c.do(func() { c.paused = held })
 		}
 	}
 }
@@ -53,13 +53,13 @@ func (p *pauses) has(topic string, partition int32) bool {
 	return ok
 }
 
-// Seek moves the group's offset of a claimed partition, back or forth, and goes
-// on from there. The member's session begins anew for it: handlers of all its
-// partitions have RevokeGrace to finish. ErrNotClaimed if another member, or
-// nobody, has the partition.
+// Seek moves the group's offset of a claimed partition, back or forward, and
+// continues there. The member starts a new session for it: the handlers of all its
+// partitions have RevokeGrace to finish. The error is ErrNotClaimed if this
+// Subscriber does not own the partition.
 func (s *Subscriber) Seek(topic string, partition int32, offset int64) error {
 	if offset < 0 {
-		return fmt.Errorf("seek %s/%d: offset must not be negative, but is %d", topic, partition, offset)
+		return fmt.Errorf("seek %s/%d: offset must not be negative, is %d", topic, partition, offset)
 	}
 	for _, sub := range s.subscriptionsTo(topic) {
 		if c := sub.claimOf(partition); c != nil && c.do(func() { c.seek(offset) }) {
@@ -70,7 +70,7 @@ func (s *Subscriber) Seek(topic string, partition int32, offset int64) error {
 	return fmt.Errorf("seek %s/%d: %w", topic, partition, ErrNotClaimed)
 }
 
-// seek ends the claim, and with it the session, to begin again at offset.
+// seek ends the claim, and with it the session; the next one starts at offset.
 func (c *claim) seek(offset int64) {
 	c.seekTo = &offset
 	c.stopWithin(c.sub.cfg.RevokeGrace)
@@ -81,22 +81,25 @@ type Claim struct {
 	Group     string
 	Topic     string
 	Partition int32
-	// Next is the offset to be committed: everything below it is finished. It
-	// is -1 until the first record has arrived.
+	// Next is the offset to commit: everything below it is finished. It is -1
+	// until the first record has arrived.
 	Next int64
-	// End is the offset that the newest record of the partition will be
-	// followed by, as the last fetch told.
+	// End is the offset of the next record that will be written, as of the last
+	// fetch.
 	End int64
-	// Waiting, Outstanding and Refused count deliveries: records in memory,
-	// records handed out and not answered, and keys in back-off.
-	Waiting, Outstanding, Refused int
-	// Oldest is how long the oldest outstanding delivery has been out.
+	// Waiting is how many records wait in memory.
+	Waiting int
+	// Outstanding is how many messages are delivered and not answered.
+	Outstanding int
+	// Refused is how many keys back off after a nack.
+	Refused int
+	// Oldest is how long the oldest outstanding delivery has been unanswered.
 	Oldest time.Duration
-	// Paused is what Pause asked for.
+	// Paused reports whether Pause was called.
 	Paused bool
 }
 
-// Status lists the claimed partitions by topic and partition.
+// Status returns the claimed partitions, ordered by topic and partition.
 func (s *Subscriber) Status() []Claim {
 	s.mu.Lock()
 	subs := s.subscriptions()
@@ -113,14 +116,14 @@ func (s *Subscriber) Status() []Claim {
 	return all
 }
 
-// at is the claim with the offset next, without the figures.
+// at returns the claim at the offset next, without the figures.
 func (c *claim) at(next int64) Claim {
-	return Claim{Group: c.sub.groupID, Topic: c.topic, Partition: c.partition, Next: next, End: c.end(), Paused: c.held}
+	return Claim{Group: c.sub.groupID, Topic: c.topic, Partition: c.partition, Next: next, End: c.highWater(), Paused: c.paused}
 }
 
 func (c *claim) status() Claim {
-	st := c.at(c.window.mark)
-	st.Waiting, st.Refused = c.window.waiting, len(c.window.asleep.lanes)
+	st := c.at(c.window.lowWater)
+	st.Waiting, st.Refused = c.window.waiting, len(c.window.backingOff.lanes)
 	for d := range c.outstanding {
 		st.Outstanding += len(d.records)
 		st.Oldest = max(st.Oldest, time.Since(d.since))

@@ -10,15 +10,15 @@ import (
 )
 
 var (
-	// ErrClosed is what a closed publisher or admin answers.
+	// ErrClosed is the error of calls after Close.
 	ErrClosed = errors.New("kafka: closed")
-	// ErrGaveUp is in the error of a message whose fate is unknown because the
-	// publisher lost the way to the broker while it was under way. Sending it
-	// again is safe for order and may store it twice.
+	// ErrGaveUp is in the error of a message that may or may not be stored, because
+	// the publisher lost contact with the broker while the message was in flight.
+	// Sending it again keeps the order and may store it twice.
 	ErrGaveUp = errors.New("kafka: gave up on unacknowledged messages")
 
 	errRetrying      = errors.New("the broker asks to try again")
-	errUnaware       = errors.New("earlier messages had failed")
+	errEarlierFailed = errors.New("earlier messages had failed")
 	errBehindRefused = fmt.Errorf("%w: an earlier message of the key was refused", ErrGaveUp)
 )
 
@@ -42,9 +42,9 @@ const (
 	reasonEncoding     = "not encodable"
 )
 
-// refusal returns why the broker will never take a message, or "" if it might.
-// whole means that the broker refused a batch and only one of its messages may
-// be at fault. A missing topic counts only if it was missing for long enough.
+// refusal returns why the broker will never accept a message, or "" if it might.
+// whole means that the broker refused a whole batch, of which perhaps only one
+// message is at fault. missing says that the topic was missing for long enough.
 func refusal(err error, missing bool) (reason string, whole bool) {
 	var encoding sarama.PacketEncodingError
 	var config sarama.ConfigurationError

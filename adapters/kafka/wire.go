@@ -16,6 +16,8 @@ import (
 // octets is a Sarama Encoder whose pointer costs no allocation.
 type octets []byte
 
+var _ sarama.Encoder = (*octets)(nil)
+
 func (o *octets) Encode() ([]byte, error) { return *o, nil }
 func (o *octets) Length() int             { return len(*o) }
 
@@ -29,7 +31,8 @@ var (
 	nameOccurredAt       = []byte(outbox.HeaderOccurredAt)
 )
 
-// wire is one message as Sarama takes it, with its parts in one piece of memory.
+// wire is one message in the form that Sarama sends, with its parts in one
+// allocation.
 type wire struct {
 	msg        sarama.ProducerMessage
 	key, value octets
@@ -47,10 +50,10 @@ func (w *wire) set(topic string, key, value []byte, headers []sarama.RecordHeade
 	}
 }
 
-// size is what the record takes of a batch, rounded up as Sarama does.
+// size is the record's part of a batch in bytes, rounded up as Sarama does.
 func (w *wire) size() int { return w.msg.ByteSize(2) }
 
-// recordOverhead is what Sarama reckons for a record beside its contents.
+// recordOverhead is what Sarama counts for a record in addition to its contents.
 const recordOverhead = 5*binary.MaxVarintLen32 + binary.MaxVarintLen64 + 1
 
 // entrySize is the size that the wire form of e will have, or a little more.
@@ -81,7 +84,7 @@ const (
 	fixedText    = 36 + 20 + 35 // event id, version, timestamp
 )
 
-// newArena makes room for the texts of the entries; it grows if that falls short.
+// newArena returns an arena with room for the entries. It grows if they need more.
 func newArena(entries []outbox.Entry) *arena {
 	texts, headers := 0, 0
 	for i := range entries {

@@ -8,14 +8,14 @@ type State struct {
 	Reachable bool
 	// Since is when Reachable took its value.
 	Since time.Time
-	// Err is the last trouble; nil while Reachable.
+	// Err is why the broker was not reachable last; nil while Reachable.
 	Err error
 	// InFlight is how many messages wait for the broker's acknowledgement.
 	InFlight int
 }
 
 // State returns the publisher's view of the broker. A publisher that has sent
-// nothing yet counts as reachable. A broker that is frozen shows after
+// nothing yet counts as reachable. A frozen broker is noticed after
 // Config.RequestTimeout.
 func (p *Publisher) State() State {
 	p.stateMu.Lock()
@@ -23,46 +23,46 @@ func (p *Publisher) State() State {
 	p.stateMu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.session != nil {
-		st.InFlight = int(p.session.open.Load())
+	if p.producer != nil {
+		st.InFlight = int(p.producer.open.Load())
 	}
 	return st
 }
 
-// trouble notes that the broker could not be reached or asked to try again.
-func (p *Publisher) trouble(err error) {
+// unreachable records that the broker could not be reached or asked to try again.
+func (p *Publisher) unreachable(err error) {
 	p.stateMu.Lock()
 	changed := p.state.Reachable
 	if changed {
 		p.state.Reachable, p.state.Since = false, time.Now()
-		p.troubled.Store(true)
+		p.isUnreachable.Store(true)
 	}
 	p.state.Err = err
 	st := p.state
 	p.stateMu.Unlock()
-	p.report(changed, st)
+	p.reportState(changed, st)
 }
 
-// fine notes an acknowledgement. It is called for every message.
-func (p *Publisher) fine() {
-	if !p.troubled.Load() {
+// acknowledged records an acknowledgement. It is called for every message.
+func (p *Publisher) acknowledged() {
+	if !p.isUnreachable.Load() {
 		return
 	}
 	p.stateMu.Lock()
 	changed := !p.state.Reachable
 	if changed {
 		p.state = State{Reachable: true, Since: time.Now()}
-		p.troubled.Store(false)
+		p.isUnreachable.Store(false)
 	}
 	st := p.state
 	p.stateMu.Unlock()
 	p.mu.Lock()
-	p.breaks = 0
+	p.failuresInRow = 0
 	p.mu.Unlock()
-	p.report(changed, st)
+	p.reportState(changed, st)
 }
 
-func (p *Publisher) report(changed bool, st State) {
+func (p *Publisher) reportState(changed bool, st State) {
 	if changed {
 		p.cfg.Hooks.State(st)
 	}

@@ -14,10 +14,10 @@ type Lag struct {
 	Group     string
 	Topic     string
 	Partition int32
-	Committed int64 // the offset the group goes on from; -1 if it has none
+	Committed int64 // the offset the group continues at; -1 if it has none
 	Oldest    int64 // the oldest offset that is still there
 	End       int64 // the offset of the next record
-	Messages  int64 // not yet handled: End less Committed, or less Oldest if there is none
+	Messages  int64 // not yet handled: End minus Committed, or minus Oldest if there is none
 	Lost      int64 // records that expired before the group reached them
 }
 

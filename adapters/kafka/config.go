@@ -3,54 +3,58 @@ package kafka
 import (
 	"cmp"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/xdg-go/scram"
+
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
-// Config says how to reach Kafka. Its zero values are the safe defaults.
+// Config names a Kafka cluster and how to use it. One value serves a Publisher, an
+// Admin, DeadLetters and Subscribers. Brokers is required; the zero values of the
+// other fields are the safe defaults.
 type Config struct {
-	// Brokers are the host:port addresses to start from; one at least.
+	// Brokers are the host:port addresses to start from, at least one.
 	Brokers []string
 	// ClientID names this program in the broker's logs and quotas.
 	// Default "millrace".
 	ClientID string
-	// TLS encrypts the connections if it is not nil. Nil is plain text.
+	// TLS encrypts the connections if it is not nil. Default: plain text.
 	TLS *tls.Config
-	// SASL authenticates if its Mechanism is not empty. Default none.
+	// SASL authenticates if its Mechanism is not empty. Default: none.
 	SASL SASL
-	// DialTimeout bounds one connection attempt. Default 5s.
+	// DialTimeout bounds one connection attempt. Default 5 s.
 	DialTimeout time.Duration
-	// RequestTimeout bounds one request and its answer, so it is also how long
-	// a frozen broker goes unnoticed. Default 10s.
+	// RequestTimeout bounds one request and its answer. It is also how long a
+	// frozen broker goes unnoticed. Default 10 s.
 	RequestTimeout time.Duration
-	// RetryBackoff is the first wait before a retry; waits double up to
-	// MaxRetryBackoff. Default 100ms.
+	// RetryBackoff is the first pause before a retry; pauses double up to
+	// MaxRetryBackoff. Default 100 ms.
 	RetryBackoff time.Duration
-	// MaxRetryBackoff caps the waits between retries. Default 2s.
+	// MaxRetryBackoff is the longest pause between retries. Default 2 s.
 	MaxRetryBackoff time.Duration
-	// Compression is "lz4", "zstd", "snappy", "gzip" or "none". On batches of
-	// small JSON events zstd made half the bytes of lz4 in 1.6 times its time.
-	// Default "lz4".
+	// Compression is "lz4", "zstd", "snappy", "gzip" or "none". For batches
+	// of small JSON events zstd needed half the bytes of lz4 and 1.6 times its CPU
+	// time. Default "lz4".
 	Compression string
-	// MaxMessageBytes is the most that one message (key, value and headers) and
-	// one batch of a partition may have; a topic's own max.message.bytes lowers
-	// it for that topic. Default 1,000,000, which Kafka's default admits.
+	// MaxMessageBytes is the largest size of one message (key, value and headers)
+	// and of one batch of a partition. A topic's own max.message.bytes lowers it for
+	// that topic. Default 1,000,000, which fits Kafka's default.
 	MaxMessageBytes int
-	// AllowNoKey lets a Watermill message without a key go to a random
-	// partition. False refuses it, because it would have no order.
+	// AllowNoKey sends a Watermill message without a key to a random partition.
+	// Default false: such a message is refused, because it would have no order.
 	AllowNoKey bool
-	// CloseTimeout is how long Publisher.Close waits for acknowledgements
-	// before it gives up on them. Default 10s.
+	// CloseTimeout is how long Publisher.Close waits for acknowledgements before it
+	// gives up on them. Default 10 s.
 	CloseTimeout time.Duration
 	// Hooks report what happens to the Publisher and to Subscribers.
 	// Default: none.
 	Hooks Hooks
-	// Tune changes the finished Sarama configuration. Values that endanger
-	// order or durability are refused afterwards. Default nil.
+	// Tune changes the finished Sarama configuration. Values that endanger order
+	// or durability are refused afterwards. Default: none.
 	Tune func(*sarama.Config)
 }
 
@@ -58,10 +62,10 @@ type Config struct {
 const (
 	ScramSHA512 = "SCRAM-SHA-512"
 	ScramSHA256 = "SCRAM-SHA-256"
-	Plain       = "PLAIN" // with TLS only
+	Plain       = "PLAIN" // only with TLS
 )
 
-// SASL is how to authenticate.
+// SASL is how a client authenticates.
 type SASL struct {
 	// Mechanism is ScramSHA512, ScramSHA256, Plain or "" for none.
 	Mechanism string
@@ -69,8 +73,9 @@ type SASL struct {
 	Password  Secret
 }
 
-// retryMax bounds the retries of one batch: over an hour with the default
-// waits. Sarama allots 32 bytes a partition for each, so it cannot be boundless.
+// retryMax bounds the retries of one batch: more than an hour with the default
+// pauses. Sarama allocates 32 bytes for each retry of a partition, so there must be
+// a bound.
 const retryMax = 2000
 
 func (c Config) withDefaults() Config {
@@ -89,7 +94,8 @@ func (c Config) withDefaults() Config {
 // saramaConfig returns the safe profile as a Sarama configuration with Tune applied,
 // or an error that joins everything that is wrong with the result.
 func (c Config) saramaConfig() (*sarama.Config, error) {
-	errs := c.check()
+	var p problems.List
+	c.check(&p)
 	c = c.withDefaults()
 	sc := sarama.NewConfig()
 	sc.Version = sarama.MaxVersion // only a ceiling: Sarama asks each broker what it knows
@@ -100,14 +106,12 @@ func (c Config) saramaConfig() (*sarama.Config, error) {
 	if c.Tune != nil {
 		c.Tune(sc)
 	}
-	errs = append(errs, unsafe(sc)...)
-	if len(errs) == 0 {
-		if err := sc.Validate(); err != nil {
-			errs = append(errs, err)
-		}
+	requireSafe(sc, &p)
+	if p.Err() == nil {
+		p.AddAll(sc.Validate())
 	}
-	if len(errs) > 0 {
-		return nil, fmt.Errorf("kafka config: %w", errors.Join(errs...))
+	if err := p.Err(); err != nil {
+		return nil, fmt.Errorf("kafka config: %w", err)
 	}
 	return sc, nil
 }
@@ -140,7 +144,7 @@ func (c Config) connection(sc *sarama.Config) {
 	}
 	sc.Metadata.AllowAutoTopicCreation = false
 	sc.Metadata.Retry.Max = retryMax
-	sc.Metadata.Retry.BackoffFunc = func(left, most int) time.Duration { return c.backoff(most - left + 1) }
+	sc.Metadata.Retry.BackoffFunc = func(left, limit int) time.Duration { return c.backoff(limit - left + 1) }
 	sc.Metadata.RefreshFrequency = time.Minute
 	sc.Admin.Timeout = c.RequestTimeout
 }
@@ -152,13 +156,13 @@ func (c Config) producer(sc *sarama.Config) {
 	sc.Producer.MaxMessageBytes = c.MaxMessageBytes
 	sc.Producer.Timeout = c.RequestTimeout / 2 // the broker gives up first, with a reason
 	sc.Producer.Compression = codecs[c.Compression]
-	// One request for what comes together: with 0 the first message of a batch
-	// leaves alone and the others wait for its answer.
+	// One request for messages that come together: with 0 the first message of a
+	// batch is sent alone and the others wait for its answer.
 	sc.Producer.Flush.Frequency = 300 * time.Microsecond
 	sc.Producer.Flush.Bytes = 64 << 10
 	sc.Producer.Retry.Max = retryMax
 	sc.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return c.backoff(retries) }
-	sc.Producer.Return.Successes = true // a SyncProducer demands both
+	sc.Producer.Return.Successes = true // the publisher reads both
 	sc.Producer.Return.Errors = true
 }
 
@@ -166,17 +170,13 @@ func (c Config) consumer(sc *sarama.Config) {
 	sc.Consumer.Offsets.Initial = sarama.OffsetOldest
 	sc.Consumer.IsolationLevel = sarama.ReadCommitted
 	sc.Consumer.Group.ResetInvalidOffsets = false
-	sc.Consumer.MaxProcessingTime = time.Minute // else a reader slower than 100 ms loses its subscription
+	sc.Consumer.MaxProcessingTime = time.Minute // otherwise a reader slower than 100 ms loses its subscription
 	sc.Consumer.Return.Errors = true
 }
 
-// backoff is the wait before retry n, which counts from 1.
+// backoff is the pause before retry n, counted from 1.
 func (c Config) backoff(n int) time.Duration {
-	d := c.RetryBackoff << min(max(n-1, 0), 16)
-	if d <= 0 || d > c.MaxRetryBackoff {
-		return c.MaxRetryBackoff
-	}
-	return d
+	return backoff.Doubling{First: c.RetryBackoff, Max: c.MaxRetryBackoff}.After(n)
 }
 
 var codecs = map[string]sarama.CompressionCodec{

@@ -80,7 +80,7 @@ func TestConfig_NamesEverythingThatIsWrongAtOnce(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	_, err = kafka.NewPublisher(kafka.Config{})
-	require.ErrorContains(t, err, "Brokers: is empty")
+	require.ErrorContains(t, err, "Brokers: must have at least one host:port")
 }
 
 func TestConfig_TakesJavasOwnPartitionerToo(t *testing.T) {

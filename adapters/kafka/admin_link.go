@@ -9,8 +9,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// link is an administrative connection that is made when it is needed and made
-// anew after it failed or was cut. Calls go one at a time.
+// link is an administrative connection. It is opened when it is needed, and again
+// after it failed or was cut. Calls run one at a time.
 type link struct {
 	brokers []string
 	conf    *sarama.Config
@@ -20,7 +20,7 @@ type link struct {
 
 	mu     sync.Mutex
 	closed bool
-	gate   *gate // of the connection that is being made or in use
+	gate   *gate // of the connection that is being opened or in use
 }
 
 type linked struct {
@@ -36,8 +36,8 @@ func newLink(cfg Config, sc *sarama.Config) *link {
 	return &link{brokers: cfg.Brokers, conf: &conf, turn: make(chan struct{}, 1)}
 }
 
-// do calls f with a connection. The end of ctx cuts the connection and so ends
-// f, which Sarama cannot be asked to do.
+// do calls f with a connection. The end of ctx cuts the connection, and so ends f:
+// Sarama's own calls take no context.
 func (l *link) do(ctx context.Context, f func(sarama.Client, sarama.ClusterAdmin) error) error {
 	select {
 	case l.turn <- struct{}{}:
@@ -93,11 +93,11 @@ func (l *link) connect(g *gate) error {
 	return nil
 }
 
-// drop forgets the connection, so that the next call makes a new one.
+// drop closes the connection, so that the next call opens a new one.
 func (l *link) drop(g *gate) {
 	g.shut()
 	if l.conn != nil {
-		_ = l.conn.admin.Close() // the gate is shut: there is nothing left to lose
+		_ = l.conn.admin.Close() // the gate is shut: nothing can be lost
 		l.conn = nil
 	}
 	l.mu.Lock()
@@ -105,7 +105,7 @@ func (l *link) drop(g *gate) {
 	l.mu.Unlock()
 }
 
-// close ends a call under way and refuses later ones.
+// close ends the running call and refuses later ones.
 func (l *link) close() {
 	l.mu.Lock()
 	l.closed = true
@@ -113,7 +113,7 @@ func (l *link) close() {
 		l.gate.shut()
 	}
 	l.mu.Unlock()
-	l.turn <- struct{}{} // for ever
+	l.turn <- struct{}{} // never released
 	if l.conn != nil {
 		_ = l.conn.admin.Close()
 		l.conn = nil

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	knownFor    = time.Minute     // how long a topic's settings are believed
-	unknownFor  = time.Second     // how long "no such topic" or "no answer" is
-	firstWord   = 5 * time.Second // how long to wait for the first word on a topic
-	batchFrame  = 512             // what a batch and its compression add to its records
+	viewTTL     = time.Minute     // how long a topic's settings are used without asking again
+	badViewTTL  = time.Second     // the same for "no such topic" and "no answer"
+	firstAnswer = 5 * time.Second // how long to wait for the first answer about a topic
+	batchFrame  = 512             // what a batch adds to the size of its records
 	missingPoll = 250 * time.Millisecond
 )
 
 // topicView is what is known of a topic at one moment.
 type topicView struct {
-	limit  int   // most bytes of one message
+	limit  int   // size limit of one message, in bytes
 	refuse error // outbox.ErrUnpublishable if nothing can be published to it
 }
 
@@ -37,38 +37,38 @@ func (v topicView) verdict(size int) error {
 	return nil
 }
 
-// topicCache knows the topics that are published to. Questions about a topic that
-// is known are answered at once and asked again in the background.
+// topicCache has the settings of the topics that are published to. It answers at
+// once about a topic that it knows, and asks the brokers again in the background.
 type topicCache struct {
 	admin *Admin
-	limit int // of a topic of which nothing is known
+	limit int // of a topic about which nothing is known
 
 	mu     sync.RWMutex
 	topics map[string]*topicEntry
 	closed bool
 	asking sync.WaitGroup
-	life   context.Context // ends with close: it bounds questions nobody waits for
-	end    context.CancelFunc
+	ctx    context.Context // ends with close: it bounds questions that nobody waits for
+	cancel context.CancelFunc
 }
 
 type topicEntry struct {
-	view   topicView
-	until  time.Time     // when to ask again
-	since  time.Time     // when the last question was answered
-	asked  chan struct{} // closed when the question under way is answered; nil if there is none
-	told   bool          // a broker has told of it at least once
-	absent bool          // the last word was that it does not exist
-	known  bool          // it has existed
+	view       topicView
+	until      time.Time     // when to ask again
+	answeredAt time.Time     // when the last question was answered
+	asked      chan struct{} // closed when the present question is answered; nil if there is none
+	answered   bool          // a broker has answered at least once
+	absent     bool          // the last answer was that it does not exist
+	existed    bool          // it has existed
 }
 
 func newTopicCache(admin *Admin, limit int) *topicCache {
 	c := &topicCache{admin: admin, limit: limit, topics: map[string]*topicEntry{}}
-	c.life, c.end = context.WithCancel(context.Background())
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
-// view returns what is known of topic. It waits, within ctx, only if that is
-// nothing or that it does not exist.
+// view returns what is known about topic. It waits, until ctx ends, only if nothing
+// is known or the topic does not exist.
 func (c *topicCache) view(ctx context.Context, topic string) topicView {
 	c.mu.RLock()
 	if e := c.topics[topic]; e != nil && time.Now().Before(e.until) {
@@ -79,12 +79,12 @@ func (c *topicCache) view(ctx context.Context, topic string) topicView {
 
 	c.mu.Lock()
 	e := c.ask(topic)
-	view, asked, wait := e.view, e.asked, !e.told || e.view.refuse != nil
+	view, asked, wait := e.view, e.asked, !e.answered || e.view.refuse != nil
 	c.mu.Unlock()
 	if !wait || asked == nil {
 		return view
 	}
-	t := time.NewTimer(firstWord)
+	t := time.NewTimer(firstAnswer)
 	defer t.Stop()
 	select {
 	case <-asked:
@@ -96,7 +96,7 @@ func (c *topicCache) view(ctx context.Context, topic string) topicView {
 	return e.view
 }
 
-// ask begins a question about topic unless one is under way. Requires c.mu.
+// ask asks the brokers about topic unless that is being done. Requires c.mu.
 func (c *topicCache) ask(topic string) *topicEntry {
 	e := c.topics[topic]
 	if e == nil {
@@ -119,33 +119,33 @@ func (c *topicCache) answer(topic string, e *topicEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	e.since = now
+	e.answeredAt = now
 	switch {
 	case err == nil:
-		e.view, e.until, e.told, e.absent = topicView{limit: c.limitOf(info)}, now.Add(knownFor), true, false
-		e.known = true
+		e.view, e.until, e.answered, e.absent = topicView{limit: c.limitOf(info)}, now.Add(viewTTL), true, false
+		e.existed = true
 	case reason != "":
-		e.view.refuse, e.until, e.told = outbox.Unpublishable(reason, fmt.Errorf("%q: %w", topic, err)), now.Add(unknownFor), true
+		e.view.refuse, e.until, e.answered = outbox.Unpublishable(reason, fmt.Errorf("%q: %w", topic, err)), now.Add(badViewTTL), true
 		e.absent = errors.Is(err, sarama.ErrUnknownTopicOrPartition)
-	default: // no answer is no verdict
-		e.view.refuse, e.until = nil, now.Add(unknownFor)
+	default: // no answer, so no verdict
+		e.view.refuse, e.until = nil, now.Add(badViewTTL)
 	}
 	close(e.asked)
 	e.asked = nil
 }
 
-// describe asks the brokers. That a topic does not exist must be told for a
-// while before it is believed the first time, the longer if it has existed.
-// Publishing waits meanwhile, so it is not long for a topic nobody has seen: a
-// relay takes back what it parked by mistake.
+// describe asks the brokers. They must say for a while that a topic does not exist
+// before it is believed the first time; longer if the topic has existed. Publishing
+// waits meanwhile, so the time is short for a topic that was never seen: a relay
+// releases what it has parked by mistake.
 func (c *topicCache) describe(topic string, e *topicEntry) (info TopicInfo, err error) {
 	var since time.Time
-	doubt := missingPoll
-	if e.known {
-		doubt = missingFor
+	wait := missingPoll
+	if e.existed {
+		wait = missingFor
 	}
 	for {
-		err = c.admin.link.do(c.life, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
+		err = c.admin.link.do(c.ctx, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
 			info, err = describe(admin, topic)
 			return err
 		})
@@ -154,12 +154,12 @@ func (c *topicCache) describe(topic string, e *topicEntry) (info TopicInfo, err 
 		}
 		if since.IsZero() {
 			since = time.Now()
-		} else if time.Since(since) >= doubt {
+		} else if time.Since(since) >= wait {
 			return info, err
 		}
 		select {
-		case <-c.life.Done():
-			return info, context.Cause(c.life)
+		case <-c.ctx.Done():
+			return info, context.Cause(c.ctx)
 		case <-time.After(missingPoll):
 		}
 	}
@@ -172,16 +172,16 @@ func (c *topicCache) limitOf(info TopicInfo) int {
 	return min(c.limit, info.MaxMessageBytes-batchFrame)
 }
 
-// doubt has the next question about topic wait for a fresh answer, and reports
-// true, unless the last answer is quite new.
+// doubt makes the next question about topic wait for a fresh answer and returns
+// true. It returns false if the last answer is less than a second old.
 func (c *topicCache) doubt(topic string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.topics[topic]
-	if e == nil || time.Since(e.since) < unknownFor {
+	if e == nil || time.Since(e.answeredAt) < badViewTTL {
 		return false
 	}
-	e.until, e.told = time.Time{}, false
+	e.until, e.answered = time.Time{}, false
 	return true
 }
 
@@ -190,14 +190,14 @@ func (c *topicCache) forget(topic string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.topics[topic]; e != nil {
-		e.until, e.told = time.Time{}, false
+		e.until, e.answered = time.Time{}, false
 	}
 }
 
 func (c *topicCache) close() {
 	c.mu.Lock()
 	c.closed = true
-	c.end()
+	c.cancel()
 	c.mu.Unlock()
 	c.admin.link.close()
 	c.asking.Wait()

@@ -17,11 +17,11 @@ import (
 type TopicInfo struct {
 	Name              string
 	Partitions        int32
-	Replicas          int16 // of the partition that has fewest
+	Replicas          int16 // of the partition with the fewest
 	Leaderless        []int32
 	MinInSyncReplicas int
 	MaxMessageBytes   int
-	Retention         time.Duration // -1 for ever
+	Retention         time.Duration // -1 is forever
 	CleanupPolicy     string
 }
 
@@ -58,7 +58,7 @@ func (a *Admin) Partitions(ctx context.Context, topic string) (int, error) {
 	return int(info.Partitions), nil
 }
 
-// describe returns one topic; the error is the broker's if the topic has none.
+// describe returns one topic; the error is the broker's if there is none.
 func describe(admin sarama.ClusterAdmin, name string) (TopicInfo, error) {
 	topics, err := admin.DescribeTopics([]string{name})
 	if err != nil {
@@ -89,13 +89,13 @@ func (t *TopicInfo) settings(admin sarama.ClusterAdmin) error {
 		ConfigNames: []string{"max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy"},
 	})
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) || errors.Is(err, sarama.ErrClusterAuthorizationFailed) {
-		return nil // may be written to all the same
+		return nil // writing may be allowed nevertheless
 	}
 	if err != nil {
 		return fmt.Errorf("read its settings: %w", err)
 	}
 	for _, e := range entries {
-		n, _ := strconv.ParseInt(e.Value, 10, 64) // 0 if it is no number
+		n, _ := strconv.ParseInt(e.Value, 10, 64) // 0 if it is not a number
 		switch e.Name {
 		case "max.message.bytes":
 			t.MaxMessageBytes = int(n)
@@ -110,17 +110,17 @@ func (t *TopicInfo) settings(admin sarama.ClusterAdmin) error {
 	return nil
 }
 
-// Finding is something about a topic that CheckTopics would not leave as it is.
+// Finding is a problem of a topic that CheckTopics has found.
 type Finding struct {
 	Topic string
-	// Fatal means that messages would be lost, refused or misplaced; otherwise
-	// it is a weakness that may be meant.
+	// Fatal means that messages would be lost, refused or sent to another
+	// partition. Otherwise it is a weakness, which may be intended.
 	Fatal   bool
 	Problem string
 	Advice  string
 }
 
-// CheckTopics looks at the named topics and their dead-letter topics.
+// CheckTopics returns the problems of the named topics and their dead-letter topics.
 func (a *Admin) CheckTopics(ctx context.Context, names ...string) ([]Finding, error) {
 	var all []string
 	for _, name := range names {
@@ -148,11 +148,11 @@ func checkTopic(name string, infos map[string]TopicInfo) (findings []Finding) {
 		find(true, true, name, "does not exist", "create it, by Admin.EnsureTopics or by hand")
 		return findings
 	}
-	find(len(t.Leaderless) > 0, true, name, fmt.Sprintf("partitions %v have no leader", t.Leaderless), "look after the brokers")
+	find(len(t.Leaderless) > 0, true, name, fmt.Sprintf("partitions %v have no leader", t.Leaderless), "check the brokers")
 	find(t.MinInSyncReplicas > int(t.Replicas), true, name, fmt.Sprintf("min.insync.replicas %d is more than its %d replicas", t.MinInSyncReplicas, t.Replicas),
 		"no write can succeed: lower it or add replicas")
 	find(t.Replicas < 3, false, name, fmt.Sprintf("has %d replica(s)", t.Replicas), "give it 3, or the loss of a broker loses messages")
-	find(t.Replicas >= 3 && t.MinInSyncReplicas == 1, false, name, "min.insync.replicas is 1", "set it to 2, or acknowledged messages die with their leader")
+	find(t.Replicas >= 3 && t.MinInSyncReplicas == 1, false, name, "min.insync.replicas is 1", "set it to 2, or acknowledged messages are lost with their leader")
 
 	dlt, ok := infos[name+record.DeadLetterSuffix]
 	if !ok {

@@ -15,13 +15,13 @@ import (
 
 const (
 	deadLetterRetention = 14 * 24 * time.Hour
-	deadLetterRoom      = 64 << 10 // for the headers that tell of the failure
+	deadLetterRoom      = 64 << 10 // for the headers that describe the failure
 	defaultMaxMessage   = 1_048_588
 )
 
-// Admin creates, checks and measures topics. It connects when it is first used.
-// Its methods are safe for concurrent use and go one at a time; the end of their
-// context ends them at once.
+// Admin creates and checks topics, and measures how far groups are behind. It
+// connects when it is first used. It is safe for concurrent use: calls run one at a
+// time, and each ends at once with its context.
 type Admin struct{ link *link }
 
 // NewAdmin returns an Admin, or everything that is wrong with cfg.
@@ -35,13 +35,13 @@ func NewAdmin(cfg Config) (*Admin, error) {
 
 func newAdmin(cfg Config, sc *sarama.Config) *Admin { return &Admin{link: newLink(cfg, sc)} }
 
-// Close ends calls under way and the connection. It returns nil.
+// Close ends the calls that are running and the connection. It returns nil.
 func (a *Admin) Close() error {
 	a.link.close()
 	return nil
 }
 
-// Topic is what EnsureTopics makes.
+// Topic is what EnsureTopics creates.
 type Topic struct {
 	Name string
 	// Partitions cannot be changed later without moving keys. Default 6.
@@ -49,13 +49,13 @@ type Topic struct {
 	// Replicas of each partition. Default 0: as the brokers are set up. With 3
 	// or more, two of them must be in sync for a write.
 	Replicas int16
-	// MaxMessageBytes is the largest batch the topic takes. Default 0: Kafka's
-	// own 1,048,588.
+	// MaxMessageBytes is the largest batch that the topic accepts. Default 0:
+	// Kafka's own 1,048,588.
 	MaxMessageBytes int
 	// Retention is how long records are kept. Default 0: as the brokers are set
-	// up; -1 keeps them for ever.
+	// up; -1 keeps them forever.
 	Retention time.Duration
-	// NoDeadLetters makes no dead-letter topic beside it.
+	// NoDeadLetters creates no dead-letter topic beside it. Default false.
 	NoDeadLetters bool
 }
 

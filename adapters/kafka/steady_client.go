@@ -8,20 +8,20 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// missingFor is how long brokers must say that a topic does not exist until it
-// is believed: one that has just started may not know all topics yet.
+// missingFor is how long brokers must say that a topic does not exist before it is
+// believed: a broker that has just started may not know all topics yet.
 const missingFor = 2 * time.Second
 
-// steadyClient is the Client of a producer. Where Sarama would fail a single
-// message because metadata cannot be had, which would let later messages
-// overtake it, this one tries on until the gate is shut. It fails only for what
-// cannot heal: a topic that is invalid, forbidden or does not exist.
+// steadyClient is the sarama.Client of a sizedProducer. Where no metadata is
+// available Sarama would fail a single message, and later messages would overtake
+// it. This client retries until the gate is shut. It fails only where retrying cannot
+// help: the topic is invalid, forbidden or does not exist.
 type steadyClient struct {
 	sarama.Client
 	conf    *sarama.Config
 	gate    *gate
 	backoff func(n int) time.Duration
-	trouble func(error)
+	report  func(error)
 
 	mu      sync.Mutex
 	missing map[string]bool // topics that are known not to exist
@@ -38,15 +38,15 @@ func (c *steadyClient) RefreshMetadata(topics ...string) error {
 	return err
 }
 
-// Leader returns a broker behind the shut gate once that is shut: Sarama then
-// fails what it still holds through its usual way, at once.
+// Leader returns an unreachable broker once the gate is shut: Sarama then fails the
+// messages it still holds at once, in the same way as any others.
 func (c *steadyClient) Leader(topic string, partition int32) (b *sarama.Broker, err error) {
 	err = c.persist([]string{topic}, func() error {
 		b, err = c.Client.Leader(topic, partition)
 		return err
 	})
 	if errors.Is(err, errGivenUp) {
-		return c.nobody(), nil
+		return c.deadBroker(), nil
 	}
 	return b, err
 }
@@ -68,29 +68,30 @@ func (c *steadyClient) partitions(topic string, of func(string) ([]int32, error)
 		return err
 	})
 	if errors.Is(err, errGivenUp) {
-		return []int32{0}, nil // any will do: nothing is sent any more
+		return []int32{0}, nil // any one: nothing is sent any more
 	}
 	return ids, err
 }
 
-// nobody returns a broker that cannot be reached: the gate is shut.
-func (c *steadyClient) nobody() *sarama.Broker {
+// deadBroker returns a broker that cannot be reached, because the gate is shut.
+func (c *steadyClient) deadBroker() *sarama.Broker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.dead == nil {
 		c.dead = sarama.NewBroker("given-up:0")
-		_ = c.dead.Open(c.conf) // its error is what we want
+		_ = c.dead.Open(c.conf) // it fails, as it should
 	}
 	return c.dead
 }
 
-func (c *steadyClient) persist(topics []string, try func() error) error {
+// persist calls attempt until it succeeds, the gate is shut or the error is final.
+func (c *steadyClient) persist(topics []string, attempt func() error) error {
 	var missingSince time.Time
 	for n := 1; ; n++ {
 		if c.gate.isShut() {
 			return errShut
 		}
-		err := try()
+		err := attempt()
 		switch {
 		case c.gate.isShut():
 			return errShut
@@ -106,7 +107,7 @@ func (c *steadyClient) persist(topics []string, try func() error) error {
 			c.setMissing(topics)
 			return err
 		}
-		c.trouble(err)
+		c.report(err)
 		if !c.gate.wait(c.backoff(n)) {
 			return errShut
 		}
@@ -121,7 +122,8 @@ func (c *steadyClient) setMissing(topics []string) {
 	}
 }
 
-// isMissing reports whether brokers have said long enough that topic does not exist.
+// isMissing reports whether brokers have said for long enough that topic does not
+// exist.
 func (c *steadyClient) isMissing(topic string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,15 +10,17 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
 const (
-	rejoinFirst = 50 * time.Millisecond // wait before joining again, doubling
-	rejoinMax   = 5 * time.Second
-	steady      = time.Second     // a session this long was a success
+	steady      = time.Second     // a session this long counts as a success
 	leaveWithin = 5 * time.Second // for commit and leave after the drain
 )
+
+// rejoin is the pause before joining the group again.
+var rejoin = backoff.Doubling{First: 50 * time.Millisecond, Max: 5 * time.Second}
 
 // subscription is one topic consumed as one member of the group.
 type subscription struct {
@@ -31,12 +33,12 @@ type subscription struct {
 	messages chan *message.Message // one of the two is nil
 	batches  chan *record.Batch
 
-	base   context.Context // values of the Subscribe context, never ends
-	stop   context.Context // ends when fetching is to stop
-	cancel context.CancelFunc
-	done   chan struct{}
+	handlerCtx context.Context // values of the Subscribe context, never ends
+	ctx        context.Context // ends when fetching is to stop
+	cancel     context.CancelFunc
+	done       chan struct{}
 
-	group sarama.ConsumerGroup // of the session that runs
+	group sarama.ConsumerGroup // of the present session
 
 	mu     sync.Mutex
 	claims map[int32]*claim
@@ -47,29 +49,28 @@ func newSubscription(ctx context.Context, s *Subscriber, topic string, messages 
 	sub := &subscription{
 		groupID: s.group, cfg: s.cfg, conf: s.conf, topic: topic, maxBatch: 1,
 		messages: messages, batches: batches,
-		base: context.WithoutCancel(ctx), done: make(chan struct{}),
+		handlerCtx: context.WithoutCancel(ctx), done: make(chan struct{}),
 		claims: make(map[int32]*claim), paused: &s.paused,
 	}
 	if batches != nil {
 		sub.maxBatch = s.cfg.MaxBatch
 	}
-	sub.stop, sub.cancel = context.WithCancel(ctx)
+	sub.ctx, sub.cancel = context.WithCancel(ctx)
 	return sub
 }
 
-// run keeps a member in the group until the subscription is stopped.
+// run keeps a member in the group until ctx ends.
 func (s *subscription) run() {
 	defer s.cancel()
-	delay := backOff(rejoinFirst, rejoinMax)
-	for attempt := 1; s.stop.Err() == nil; attempt++ {
+	for attempt := 1; s.ctx.Err() == nil; attempt++ {
 		began := time.Now()
 		if err := s.member(); err != nil {
 			s.report(err)
 		}
-		if time.Since(began) > rejoinMax {
+		if time.Since(began) > rejoin.Max {
 			attempt = 1
 		}
-		s.wait(delay(attempt))
+		_ = backoff.Sleep(s.ctx, rejoin.After(attempt)) // the loop asks ctx
 	}
 	if s.messages != nil {
 		close(s.messages)
@@ -78,7 +79,7 @@ func (s *subscription) run() {
 	}
 }
 
-// member connects, joins the group and consumes session after session.
+// member connects, joins the group and consumes one session after the other.
 func (s *subscription) member() error {
 	sc, err := s.conf.saramaConfig()
 	if err != nil {
@@ -105,40 +106,38 @@ func (s *subscription) member() error {
 	return err
 }
 
-// sessions consumes until the subscription is stopped or the client is closed.
-// A session that ends, by an eager rebalance or a failure, is followed by the
-// next one of the same member: a new member would wait until the group has given
-// up the old one.
+// sessions consumes until ctx ends or the client is closed. A session that ends by an
+// eager rebalance or a failure is followed by the next one of the same member: a new
+// member would have to wait until the group has given up the old one.
 func (s *subscription) sessions(group sarama.ConsumerGroup) error {
-	delay := backOff(rejoinFirst, rejoinMax)
-	for attempt := 1; s.stop.Err() == nil; attempt++ {
+	for attempt := 1; s.ctx.Err() == nil; attempt++ {
 		began := time.Now()
-		err := group.Consume(s.stop, []string{s.topic}, handler{s})
+		err := group.Consume(s.ctx, []string{s.topic}, handler{s})
 		if errors.Is(err, sarama.ErrClosedClient) || errors.Is(err, sarama.ErrClosedConsumerGroup) {
 			return err
 		}
-		if err != nil && s.stop.Err() == nil {
+		if err != nil && s.ctx.Err() == nil {
 			s.report(err)
 		}
 		if time.Since(began) > steady {
 			attempt = 1
 		}
 		if err != nil || attempt > 1 {
-			s.wait(delay(attempt))
+			_ = backoff.Sleep(s.ctx, rejoin.After(attempt)) // the loop asks ctx
 		}
 	}
 	return nil
 }
 
-// closeInTime returns what closes client at the end. If the subscription is
-// stopped while the brokers are away, it is closed early: requests that nobody
-// answers would hold the stop up.
+// closeInTime returns the function that closes client at the end. If the
+// subscription is stopped while no broker answers, the client is closed early: its
+// requests would delay the stop.
 func (s *subscription) closeInTime(client sarama.Client) func() {
 	var watcher sync.WaitGroup
 	over := make(chan struct{})
 	watcher.Go(func() {
 		select {
-		case <-s.stop.Done():
+		case <-s.ctx.Done():
 		case <-over:
 			return
 		}
@@ -151,7 +150,7 @@ func (s *subscription) closeInTime(client sarama.Client) func() {
 	return func() {
 		close(over)
 		watcher.Wait()
-		_ = client.Close() // closed already if it was late
+		_ = client.Close() // closed already if it was too late
 	}
 }
 
@@ -160,28 +159,21 @@ func (s *subscription) report(err error) {
 	s.conf.Hooks.Error(s.topic, fmt.Errorf("group %s: %w", s.groupID, err))
 }
 
-func (s *subscription) wait(d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-s.stop.Done():
-	}
-}
-
 // handler is the sarama.ConsumerGroupHandler of a subscription.
 type handler struct{ sub *subscription }
 
 func (handler) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (handler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-// ConsumeClaim works on one partition until it is taken away. It never returns
-// an error: that would end the session of every partition.
+// ConsumeClaim consumes one partition until it moves away. It never returns an
+// error, because that would end the session of every partition.
 func (h handler) ConsumeClaim(session sarama.ConsumerGroupSession, sc sarama.ConsumerGroupClaim) error {
 	c := newClaim(h.sub, session, sc)
 	h.sub.enter(c)
 	h.sub.conf.Hooks.Assigned(c.at(sc.InitialOffset()))
 	c.run(sc.Messages())
 	h.sub.leave(c)
-	h.sub.conf.Hooks.Revoked(c.at(c.window.mark))
+	h.sub.conf.Hooks.Revoked(c.at(c.window.lowWater))
 	return nil
 }
 
@@ -189,7 +181,7 @@ func (s *subscription) enter(c *claim) {
 	s.mu.Lock()
 	s.claims[c.partition] = c
 	s.mu.Unlock()
-	c.held = s.paused.has(c.topic, c.partition) // a Pause from here on finds the claim
+	c.paused = s.paused.has(c.topic, c.partition) // a Pause from here on finds the claim
 }
 
 func (s *subscription) leave(c *claim) {
