@@ -29,5 +29,5 @@ func TestFallback_IsAnErrorWhereRealIsRequired(t *testing.T) {
 	require.ErrorContains(t, err, "apt-get install redis-server")
 	_, err = harness.StartKafka(t.Context(), harness.KafkaConfig{})
 	require.ErrorIs(t, err, harness.ErrNotInstalled)
-	require.ErrorContains(t, err, "apt-get install openjdk-17-jre-headless maven")
+	require.ErrorContains(t, err, "apt-get install openjdk-17-jre-headless")
 }

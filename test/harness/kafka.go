@@ -56,12 +56,8 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*KafkaServer, error) {
 		return startKfake(ctx, cfg)
 	}
 	bin, err := fetch.FindKafka(ctx)
-	if errors.Is(err, ErrNotInstalled) && !cfg.Real && !RequireReal() {
-		fetch.Progress("%v; taking the in-process twin kfake", err)
-		return startKfake(ctx, cfg)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("kafka: %w", err)
+		return kfakeInstead(ctx, cfg, err)
 	}
 	dir, err := proc.MakeDir("kafka")
 	if err != nil {

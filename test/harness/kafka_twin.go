@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/millrace-go/millrace/test/internal/fetch"
 	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
@@ -19,6 +20,16 @@ type kfakeBackend struct {
 	data     string
 	settings map[string]string
 	cluster  *kfake.Cluster
+}
+
+// kfakeInstead starts a twin if Kafka is not installed, as err says, and a twin may
+// serve.
+func kfakeInstead(ctx context.Context, cfg KafkaConfig, err error) (*KafkaServer, error) {
+	if !errors.Is(err, ErrNotInstalled) || cfg.Real || RequireReal() {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	fetch.Progress("%v; taking the in-process twin kfake", err)
+	return startKfake(ctx, cfg)
 }
 
 func startKfake(ctx context.Context, cfg KafkaConfig) (*KafkaServer, error) {

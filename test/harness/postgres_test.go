@@ -149,6 +149,6 @@ func TestPostgres_FetchedProgramsServeWhereNoneAreInstalled(t *testing.T) {
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Stop(context.Background())) })
-	require.Regexp(t, `^postgres 18\.1 \(started from Maven binaries\)$`, p.Info().String())
+	require.Regexp(t, `^postgres 18\.1 \(downloaded to .*\)$`, p.Info().String())
 	require.True(t, hasTable(t, harness.DatabaseOn(t, p), "outbox"))
 }

@@ -76,10 +76,8 @@ func (s *sharedServers) openKafka(ctx context.Context) (*KafkaServer, error) {
 	if brokers := brokersFromEnv(); len(brokers) > 0 {
 		return ExternalKafka(ctx, brokers...)
 	}
-	if _, err := fetch.FindKafka(ctx); errors.Is(err, ErrNotInstalled) {
-		return StartKafka(ctx, KafkaConfig{})
-	} else if err != nil {
-		return nil, fmt.Errorf("kafka: %w", err)
+	if _, err := fetch.FindKafka(ctx); err != nil {
+		return kfakeInstead(ctx, KafkaConfig{}, err)
 	}
 	a, err := s.attach(ctx, "kafka")
 	if err != nil {

@@ -134,7 +134,7 @@ var (
 	foldersWithout  = []string{"deploy", "docs"}
 	adapterFolders  = []string{"cache", "consumer", "internal", "kafka", "notifier", "schedule", "telemetry", "watermillsql"}
 	notifierFolders = []string{"codec", "gateway", "httpapi", "orm", "passwords", "postgres", "views"}
-	testFolders     = []string{"e2e", "faults", "harness", "house", "internal", "interop", "lab", "outboxtest", "report", "servers"}
+	testFolders     = []string{"bare", "e2e", "faults", "harness", "house", "internal", "interop", "lab", "outboxtest", "report", "servers"}
 	cmdFolders      = []string{"millrace", "notifier"}
 )
 
@@ -147,5 +147,5 @@ const maxLines = 400
 // skips lists the tests that may skip themselves, "file: function", each with
 // its reason. The aim is none.
 var skips = map[string]string{
-	"test/harness/postgres_test.go: TestPostgres_FetchedProgramsServeWhereNoneAreInstalled": "without Maven or a network there are no binaries to fetch; the reason is printed",
+	"test/harness/postgres_test.go: TestPostgres_FetchedProgramsServeWhereNoneAreInstalled": "without a network there are no programs to download; the reason is printed",
 }

@@ -19,6 +19,15 @@ func NotInstalled(what, install string) error {
 	return fmt.Errorf("%s is %w; to install it: %s", what, ErrNotInstalled, install)
 }
 
+// notDownloaded adds why a server that is not installed could not be downloaded
+// either.
+func notDownloaded(ctx context.Context, missing, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w (tried to download it: %w)", missing, err)
+}
+
 // Progress prints one line about something that takes a while.
 func Progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "harness: "+format+"\n", args...)
@@ -37,6 +46,19 @@ func cacheDir() string {
 	return filepath.Join(base, "millrace")
 }
 
+// makeCacheDir makes the folder, for root so that other accounts can read it
+// whatever the umask.
+func makeCacheDir() error {
+	dir := cacheDir()
+	if proc.IsDir(dir) {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
+}
+
 // Cached returns the folder name in the cache, made by fill if it is not there.
 // Processes that want it at once wait for the first; a fill that fails leaves
 // nothing behind.
@@ -45,8 +67,8 @@ func Cached(ctx context.Context, name string, fill func(ctx context.Context, dir
 	if proc.IsDir(dir) {
 		return dir, nil
 	}
-	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
-		return "", err
+	if err := makeCacheDir(); err != nil {
+		return "", fmt.Errorf("make the folder for downloads: %w", err)
 	}
 	lock, err := proc.Acquire(ctx, dir+".lock")
 	if err != nil {
@@ -63,8 +85,11 @@ func Cached(ctx context.Context, name string, fill func(ctx context.Context, dir
 	if err := os.Mkdir(part, 0o755); err != nil {
 		return "", err
 	}
+	if err := os.Chmod(part, 0o755); err != nil { // whatever the umask: see cacheDir
+		return "", err
+	}
 	if err := fill(ctx, part); err != nil {
-		return "", fmt.Errorf("download %s: %w", name, err)
+		return "", errors.Join(err, os.RemoveAll(part))
 	}
 	return dir, os.Rename(part, dir)
 }

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +29,7 @@ func FindPostgres(ctx context.Context) (Postgres, error) {
 	dirs = append(dirs, versioned("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin",
 		"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin")...)
 	for _, dir := range dirs {
-		if version, ok := postgresVersion(ctx, dir); ok {
+		if version, err := postgresVersion(ctx, dir); err == nil {
 			return Postgres{Dir: dir, Version: version, How: "started from " + dir}, nil
 		}
 	}
@@ -58,15 +59,21 @@ func number(path string) int {
 	return n
 }
 
-// postgresVersion asks the programs in dir; false if they are not all there.
-func postgresVersion(ctx context.Context, dir string) (string, bool) {
+// postgresVersion asks the programs in dir; an error if they are not all there or
+// do not run.
+func postgresVersion(ctx context.Context, dir string) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
-		return "", false
+		return "", err
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", false
+		return "", fmt.Errorf("%s: %w: %s", cmd, err, strings.TrimSpace(string(out)))
 	}
 	_, version, ok := strings.Cut(string(out), "(PostgreSQL) ")
-	return strings.Fields(version + " ")[0], ok
+	if !ok {
+		return "", fmt.Errorf("%s answers %q", cmd, out)
+	}
+	version, _, _ = strings.Cut(strings.TrimSpace(version), " ")
+	return version, nil
 }

@@ -10,31 +10,30 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
-// KafkaVersion is the Apache Kafka that the harness fetches from Maven.
+// KafkaVersion is the Apache Kafka that is downloaded. kafka-jars.txt lists the jars
+// of this version: it and slf4j-simple with what they depend on.
 const KafkaVersion = "4.4.0"
 
 const (
 	javaNeeded   = 17
-	kafkaInstall = "apt-get install openjdk-17-jre-headless maven, brew install openjdk maven, or set MILLRACE_KAFKA_BROKERS"
+	kafkaInstall = "apt-get install openjdk-17-jre-headless, brew install openjdk, or set MILLRACE_KAFKA_BROKERS to running brokers"
 )
 
 // EnvKafkaHome is a Kafka installation, or a folder with its jars, that is used
-// instead of the jars from Maven.
+// instead of downloaded jars.
 const EnvKafkaHome = "MILLRACE_KAFKA_HOME"
 
-//go:embed kafka-pom.xml
-var kafkaPOM string
+//go:embed kafka-jars.txt
+var kafkaJars string // lines of group:name:version sha256
 
 // Kafka is what a Kafka server is started from.
 type Kafka struct {
 	Java, Libs, Version, How string
 }
 
-// FindKafka finds a Java and the jars of Kafka, which it fetches once.
+// FindKafka finds a Java and the jars of Kafka, which it downloads once.
 func FindKafka(ctx context.Context) (Kafka, error) {
 	java, err := FindJava(ctx)
 	if err != nil {
@@ -45,9 +44,9 @@ func FindKafka(ctx context.Context) (Kafka, error) {
 	}
 	libs, err := Cached(ctx, "kafka-"+KafkaVersion, fetchKafka)
 	if err != nil {
-		return Kafka{}, err
+		return Kafka{}, notDownloaded(ctx, NotInstalled("Apache Kafka", "set "+EnvKafkaHome+" to its folder, or MILLRACE_KAFKA_BROKERS to running brokers"), err)
 	}
-	return Kafka{Java: java, Libs: libs, Version: KafkaVersion, How: "Apache Kafka, KRaft, started from Maven jars"}, nil
+	return Kafka{Java: java, Libs: libs, Version: KafkaVersion, How: "Apache Kafka, KRaft, downloaded to " + libs}, nil
 }
 
 // kafkaAt takes an installation's folder, or its folder of jars.
@@ -87,32 +86,19 @@ func FindJava(ctx context.Context) (string, error) {
 	return path, nil
 }
 
-// fetchKafka lets Maven copy the jars into dir.
+// fetchKafka puts the jars into dir.
 func fetchKafka(ctx context.Context, dir string) error {
-	Progress("fetching Apache Kafka %s through Maven (43 MB, once)", KafkaVersion)
-	return Jars(ctx, strings.ReplaceAll(kafkaPOM, "@VERSION@", KafkaVersion), kafkaInstall, dir)
+	return fetchJars(ctx, "Apache Kafka "+KafkaVersion+" (45 MB)", listKafkaJars(), dir)
 }
 
-// Jars lets Maven copy the artifacts that pom depends on into dir. install says
-// how to install Maven.
-func Jars(ctx context.Context, pom, install, dir string) error {
-	mvn, err := exec.LookPath("mvn")
-	if err != nil {
-		return NotInstalled("Maven", install)
+func listKafkaJars() (jars []artifact) {
+	for line := range strings.Lines(kafkaJars) {
+		var a artifact
+		where, sum, _ := strings.Cut(strings.TrimSpace(line), " ")
+		a.group, where, _ = strings.Cut(where, ":")
+		a.name, a.version, _ = strings.Cut(where, ":")
+		a.sha256 = sum
+		jars = append(jars, a)
 	}
-	work, err := os.MkdirTemp("", "millrace-maven-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(work)
-	return runMaven(ctx, mvn, work, pom, dir)
-}
-
-// runMaven copies the artifacts that pom depends on into dir.
-func runMaven(ctx context.Context, mvn, work, pom, dir string) error {
-	file := filepath.Join(work, "pom.xml")
-	if err := os.WriteFile(file, []byte(pom), 0o644); err != nil {
-		return err
-	}
-	return proc.Run(ctx, nil, mvn, "-q", "-B", "-f", file, "dependency:copy-dependencies", "-DoutputDirectory="+dir)
+	return jars
 }

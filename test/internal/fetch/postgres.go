@@ -1,111 +1,70 @@
 package fetch
 
 import (
-	"archive/zip"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-
-	"github.com/millrace-go/millrace/test/internal/proc"
 )
 
-// PostgresVersion is the Postgres that the harness fetches from Maven where none
-// is installed.
+// PostgresVersion is the Postgres that is downloaded where none is installed.
 const PostgresVersion = "18.1.0"
 
-const postgresPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>millrace</groupId>
-  <artifactId>postgres-for-tests</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>io.zonky.test.postgres</groupId>
-      <artifactId>embedded-postgres-binaries-%s</artifactId>
-      <version>%s</version>
-    </dependency>
-  </dependencies>
-</project>
-`
-
-var errNoPostgres = NotInstalled("Postgres",
-	"apt-get install postgresql, brew install postgresql, install Maven and xz to have it fetched, or set MILLRACE_POSTGRES_URL")
-
-// FetchPostgres returns server programs from the cache, which Maven fills once.
-func FetchPostgres(ctx context.Context) (Postgres, error) {
-	platform := runtime.GOOS + "-" + strings.Replace(runtime.GOARCH, "arm64", "arm64v8", 1)
-	dir, err := Cached(ctx, "postgres-"+PostgresVersion+"-"+platform, func(ctx context.Context, dir string) error {
-		mvn, err := exec.LookPath("mvn")
-		if err != nil {
-			return errNoPostgres
-		}
-		if _, err := exec.LookPath("xz"); err != nil {
-			return errNoPostgres
-		}
-		Progress("fetching Postgres %s through Maven (15 MB, once)", PostgresVersion)
-		return unpackPostgres(ctx, mvn, fmt.Sprintf(postgresPOM, platform, PostgresVersion), dir)
-	})
-	if err != nil {
-		return Postgres{}, err
-	}
-	bin := filepath.Join(dir, "bin")
-	version, ok := postgresVersion(ctx, bin)
-	if !ok {
-		return Postgres{}, fmt.Errorf("the programs in %s do not run", bin)
-	}
-	return Postgres{Dir: bin, Version: version, How: "started from Maven binaries"}, nil
+// postgresSums are the SHA-256 of the jars with the server programs, by platform.
+var postgresSums = map[string]string{
+	"linux-amd64":        "65d0723e0274ad3ec6230dcbdfe034af6ee096fce15a77b0f9b8be71d2702934",
+	"linux-amd64-alpine": "845e48225afe404d5156108233feea746253232f1c2e217fed16286268021209",
+	"linux-arm64v8":      "ea0f16b754fc0a10d9d8993bbd426c20f8c709b318b28e49b42d9cac1c958b8f",
+	"darwin-amd64":       "3b4f16dcf57250d8f9c5e9270a7dfc3921b66d66534d00f8f366e8263e862d11",
+	"darwin-arm64v8":     "7398c6c19d11594a944dc0ddc79fdbb611164312e1f509a8c86b09724027401e",
 }
 
-// unpackPostgres fetches the jar, takes the archive out of it and unpacks that.
-func unpackPostgres(ctx context.Context, mvn, pom, dir string) (err error) {
-	work, err := os.MkdirTemp("", "millrace-maven-")
+const postgresInstall = "apt-get install postgresql, apk add postgresql, brew install postgresql, " +
+	"or set MILLRACE_POSTGRES_URL to a running server"
+
+// FetchPostgres returns server programs from the cache, which is filled once.
+func FetchPostgres(ctx context.Context) (Postgres, error) {
+	platform := postgresPlatform()
+	sum, ok := postgresSums[platform]
+	if !ok {
+		return Postgres{}, NotInstalled("Postgres", postgresInstall+" (there is nothing to download for "+platform+")")
+	}
+	dir, err := Cached(ctx, "postgres-"+PostgresVersion+"-"+platform, func(ctx context.Context, dir string) error {
+		jar := artifact{"io.zonky.test.postgres", "embedded-postgres-binaries-" + platform, PostgresVersion, sum}
+		return fetchPostgres(ctx, jar, dir)
+	})
+	if err != nil {
+		return Postgres{}, notDownloaded(ctx, NotInstalled("Postgres", postgresInstall), err)
+	}
+	bin := filepath.Join(dir, "bin")
+	version, err := postgresVersion(ctx, bin)
+	if err != nil {
+		return Postgres{}, fmt.Errorf("the downloaded Postgres does not run on this machine: %w; %w", err, NotInstalled("Postgres", postgresInstall))
+	}
+	return Postgres{Dir: bin, Version: version, How: "downloaded to " + dir}, nil
+}
+
+// postgresPlatform is this machine in the names of the jars.
+func postgresPlatform() string {
+	platform := runtime.GOOS + "-" + strings.Replace(runtime.GOARCH, "arm64", "arm64v8", 1)
+	if _, err := os.Stat("/etc/alpine-release"); err == nil {
+		platform += "-alpine" // its C library is another one
+	}
+	return platform
+}
+
+func fetchPostgres(ctx context.Context, jar artifact, dir string) (err error) {
+	work, err := os.MkdirTemp("", "millrace-postgres-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	if err := runMaven(ctx, mvn, work, pom, filepath.Join(work, "jars")); err != nil {
+	if err := fetchJars(ctx, "Postgres "+jar.version+" (15 to 33 MB)", []artifact{jar}, work); err != nil {
 		return err
 	}
-	jars, _ := filepath.Glob(filepath.Join(work, "jars", "*.jar"))
-	if len(jars) != 1 {
-		return fmt.Errorf("%d jars instead of one", len(jars))
-	}
-	archive := filepath.Join(work, "postgres.txz")
-	if err := extract(jars[0], ".txz", archive); err != nil {
-		return err
-	}
-	return proc.Run(ctx, nil, "tar", "--no-same-owner", "-xJf", archive, "-C", dir)
-}
-
-// extract copies the entry of a zip file that has the suffix.
-func extract(zipFile, suffix, to string) error {
-	z, err := zip.OpenReader(zipFile)
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	for _, entry := range z.File {
-		if !strings.HasSuffix(entry.Name, suffix) {
-			continue
-		}
-		from, err := entry.Open()
-		if err != nil {
-			return err
-		}
-		defer from.Close()
-		out, err := os.Create(to)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(out, from)
-		return errors.Join(err, out.Close())
-	}
-	return fmt.Errorf("%s has no %s", zipFile, suffix)
+	Progress("unpacking Postgres %s", jar.version)
+	return unpackJar(filepath.Join(work, jar.file()), dir)
 }

@@ -24,19 +24,20 @@ func Unprivileged() (*Account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	for _, name := range []string{"postgres", "nobody"} {
+	for _, name := range []string{"postgres", "_postgres", "nobody"} {
 		u, err := user.Lookup(name)
 		if err != nil {
 			continue
 		}
-		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		uid, err1 := strconv.ParseInt(u.Uid, 10, 64) // macOS writes nobody as -2
+		gid, err2 := strconv.ParseInt(u.Gid, 10, 64)
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("user %s: %w", name, err)
 		}
 		return &Account{uid: uint32(uid), gid: uint32(gid)}, nil
 	}
-	return nil, errors.New("postgres refuses to run as root, and there is neither a user postgres nor a user nobody")
+	return nil, errors.New("postgres refuses to run as root, and there is neither a user postgres nor a user nobody: " +
+		"add one (useradd --system postgres), or run this as another user")
 }
 
 // Own gives path to the account.
