@@ -73,6 +73,9 @@ var direction = []directionRow{
 	{"adapters/telemetry/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record"}, toolkitTests},
 	{"adapters/watermillsql/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
 
+	// The whole in one value: wires the toolkit, is imported by cmd and test alone.
+	{"adapters/pipeline/...", []string{std, third, own, "./adapters/internal/...", "./outbox/...", "./sql", "./adapters/kafka", "./adapters/consumer/...", "./adapters/cache", "./adapters/schedule/...", "./adapters/telemetry/..."}, []string{"./test/..."}},
+
 	// Service: implements app's ports.
 	{"adapters/notifier/codec/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
 	{"adapters/notifier/postgres/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
@@ -113,7 +116,7 @@ var (
 // watermillFiles are where Watermill's types may appear. Writer.Append, Message
 // and the Log seam stay free of them.
 var watermillFiles = patterns{
-	allow: []string{"outbox/*.go", "outbox/record/*.go", "outbox/replay/*.go", "adapters/kafka/...", "adapters/consumer/...", "adapters/telemetry/watermill*.go", "adapters/telemetry/*_test.go", "adapters/watermillsql/...", "outbox/pgstore/*_test.go", "cmd/...", "test/..."},
+	allow: []string{"outbox/*.go", "outbox/record/*.go", "outbox/replay/*.go", "adapters/kafka/...", "adapters/consumer/...", "adapters/telemetry/watermill*.go", "adapters/telemetry/*_test.go", "adapters/watermillsql/...", "adapters/pipeline/...", "outbox/pgstore/*_test.go", "cmd/...", "test/..."},
 	deny:  []string{"outbox/writer.go", "outbox/message.go", "outbox/log.go", "outbox/cursor.go", "test/house/..."},
 }
 
@@ -132,7 +135,7 @@ var sqlFiles = patterns{
 var (
 	topFolders      = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "outbox", "sql", "test"}
 	foldersWithout  = []string{"deploy", "docs"}
-	adapterFolders  = []string{"cache", "consumer", "internal", "kafka", "notifier", "schedule", "telemetry", "watermillsql"}
+	adapterFolders  = []string{"cache", "consumer", "internal", "kafka", "notifier", "pipeline", "schedule", "telemetry", "watermillsql"}
 	notifierFolders = []string{"codec", "gateway", "httpapi", "orm", "passwords", "postgres", "views"}
 	testFolders     = []string{"bare", "e2e", "faults", "harness", "house", "internal", "interop", "lab", "outboxtest", "report", "servers"}
 	cmdFolders      = []string{"millrace", "notifier"}

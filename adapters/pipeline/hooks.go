@@ -1,0 +1,160 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/millrace-go/millrace/adapters/cache"
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/inbox"
+	"github.com/millrace-go/millrace/adapters/internal/hook"
+	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/adapters/schedule"
+	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/outbox"
+)
+
+// The hooks of each part log first, then count, and then call those of the
+// service's own config.
+
+// kafkaHooks are those of the publishers, or of the subscriber of a group.
+func (p *Pipeline) kafkaHooks(group string) kafka.Hooks {
+	hooks := kafka.LogHooks(p.cfg.Logger)
+	if group == "" {
+		return hooks
+	}
+	return hooks.Tee(kafka.Hooks{
+		Assigned: func(c kafka.Claim) { p.state.loses(group+" "+c.Topic, nil) },
+		Error:    func(topic string, err error) { p.state.loses(group+" "+topic, err) },
+	})
+}
+
+func (p *Pipeline) relayHooks() outbox.Hooks {
+	log, own := p.cfg.Logger, p.cfg.Relay.Hooks
+	next := own
+	next.Leading = hook.Tee1(func(epoch int64) { log.Info("relay leads", "relay", p.cfg.Relay.Name, "epoch", epoch) }, own.Leading)
+	next.Stopped = hook.Tee2(func(epoch int64, err error) {
+		if err != nil {
+			log.Warn("relay lost the lead", "relay", p.cfg.Relay.Name, "epoch", epoch, "error", err)
+		}
+	}, own.Stopped)
+	next.Parked = hook.Tee1(func(m outbox.Parked) {
+		log.Warn("message parked", "position", m.Position, "topic", m.Topic, "key", m.Key, "reason", m.Reason)
+	}, own.Parked)
+	next.Retrying = hook.Tee2(func(err error, in time.Duration) {
+		log.Warn("relay tries again", "relay", p.cfg.Relay.Name, "error", err, "in", in.String())
+	}, own.Retrying)
+	return p.count.relay.Hooks(next)
+}
+
+func (p *Pipeline) consumerHooks() consumer.Hooks {
+	log, m, own := p.cfg.Logger, p.count.consumers, p.cfg.Consumer.Hooks
+	hooks := own
+	hooks.Delivered = hook.Tee1(func(d consumer.Delivery) {
+		m.Delivered(d.Topic, d.Group, string(d.Outcome), string(d.Disposition), d.Duration)
+		if d.Outcome == consumer.OutcomeDeadLettered {
+			log.WarnContext(traced(d), "message became a dead letter", "group", d.Group, "topic", d.Topic, "partition", d.Partition,
+				"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
+		}
+	}, own.Delivered)
+	hooks.Retrying = func(d consumer.Delivery, err error, wait time.Duration) {
+		m.Retried(d.Topic, d.Group)
+		log.WarnContext(traced(d), "handler tries again", "group", d.Group, "topic", d.Topic, "message", d.MessageID,
+			"attempts", d.Attempts, "error", err, "in", wait.String())
+		if own.Retrying != nil {
+			own.Retrying(d, err, wait)
+		}
+	}
+	hooks.DeadLetterFailed = func(d consumer.Delivery, err error, wait time.Duration) {
+		m.DeadLetterRefused(d.Topic, d.Group)
+		log.WarnContext(traced(d), "dead letter was not taken", "group", d.Group, "topic", d.Topic, "message", d.MessageID, "error", err, "again_in", wait.String())
+		if own.DeadLetterFailed != nil {
+			own.DeadLetterFailed(d, err, wait)
+		}
+	}
+	return hooks
+}
+
+// traced is a context for lines about a delivery: it has the trace of the message.
+func traced(d consumer.Delivery) context.Context {
+	t, _ := telemetry.ParseTraceparent(d.Traceparent)
+	return telemetry.ContextWithTrace(context.Background(), t)
+}
+
+// breakerHooks returns cfg with hooks that log and count, and then call its own.
+func (p *Pipeline) breakerHooks(cfg consumer.BreakerConfig) consumer.BreakerConfig {
+	log, m := p.cfg.Logger, p.count.consumers
+	cfg.Opened = hook.Tee1(func(b consumer.BreakerStatus) {
+		m.Paused(b.Topic, b.Group, b.Partition, true)
+		log.Warn("group is paused", "group", b.Group, "topic", b.Topic, "partition", b.Partition, "error", b.Err)
+	}, cfg.Opened)
+	cfg.Closed = hook.Tee1(func(b consumer.BreakerStatus) {
+		m.Paused(b.Topic, b.Group, b.Partition, false)
+		log.Info("group goes on", "group", b.Group, "topic", b.Topic, "partition", b.Partition)
+	}, cfg.Closed)
+	return cfg
+}
+
+func (p *Pipeline) inboxHooks(group string, own inbox.Hooks) inbox.Hooks {
+	return inbox.Hooks{
+		Committed: hook.Tee1(func(c inbox.Commit) {
+			p.count.consumers.Committed(c.Topic, c.Group, c.Applied, c.Duplicates, c.Failed, c.CommitTook)
+		}, own.Committed),
+		Pruned: hook.Tee2(func(rows int, err error) {
+			if err != nil {
+				p.cfg.Logger.Warn("inbox not pruned", "group", group, "rows", rows, "error", err)
+			}
+		}, own.Pruned),
+	}
+}
+
+// lockHooks are those of the locker, which knows of each run under a lock. A task
+// that failed is logged by whoever ran it: the scheduler, of a job.
+func (p *Pipeline) lockHooks() lock.Hooks {
+	logged := lock.LogHooks(p.cfg.Logger)
+	logged.Finished = nil
+	return logged.Tee(p.count.jobs.LockHooks()).Tee(p.cfg.JobLocks.Hooks)
+}
+
+// jobHooks are those of the scheduler, which knows of slots.
+func (p *Pipeline) jobHooks() schedule.Hooks {
+	return schedule.LogHooks(p.cfg.Logger).Tee(p.cfg.Jobs.Hooks)
+}
+
+func (p *Pipeline) cacheHooks() cache.Hooks {
+	log, m, own := p.cfg.Logger, p.count.cache, p.cfg.Cache.Hooks
+	return cache.Hooks{
+		Requested: hook.Tee2(m.Requested, own.Requested),
+		Loaded: func(name string, took time.Duration, err error) {
+			m.Loaded(name, took, err)
+			if own.Loaded != nil {
+				own.Loaded(name, took, err)
+			}
+		},
+		Put: func(name, result string, n int) {
+			m.Put(name, result, n)
+			if own.Put != nil {
+				own.Put(name, result, n)
+			}
+		},
+		Overloaded: hook.Tee1(m.Overloaded, own.Overloaded),
+		Breaker: hook.Tee1(func(open bool) {
+			m.Breaker(open)
+			if open {
+				log.Warn("redis is left alone after errors; the database answers")
+				return
+			}
+			log.Info("redis is used again")
+		}, own.Breaker),
+		Flushed: hook.Tee0(func() {
+			m.Flushed()
+			log.Warn("redis has lost its data; the database fills it again")
+		}, own.Flushed),
+		Warning: hook.Tee1(func(text string) { log.Warn(text) }, own.Warning),
+		Trouble: hook.Tee2(func(name string, err error) {
+			m.Trouble(name, err)
+			log.Debug("cache", "cache", name, "error", err)
+		}, own.Trouble),
+	}
+}
