@@ -25,8 +25,11 @@ const (
 	// servers. Unset, processes of one user share a folder in the temp dir.
 	EnvRunDir = proc.EnvRunDir
 	// EnvKafkaHome is a Kafka installation, or a folder with its jars, that is
-	// used instead of the jars from Maven.
+	// used instead of downloaded jars.
 	EnvKafkaHome = fetch.EnvKafkaHome
+	// EnvMavenRepository is the URL of a mirror of Maven Central, from which
+	// Postgres and Kafka are downloaded.
+	EnvMavenRepository = fetch.EnvMavenRepository
 )
 
 // RequireReal reports whether EnvRequireReal asks for real servers only.
