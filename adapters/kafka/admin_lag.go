@@ -35,6 +35,9 @@ func (a *Admin) Lag(ctx context.Context, group string, topics ...string) ([]Lag,
 			asked[topic] = slices.Sorted(slices.Values(partitions))
 		}
 		offsets, err := admin.ListConsumerGroupOffsets(group, asked)
+		if errors.Is(err, sarama.ErrGroupIDNotFound) {
+			offsets, err = &sarama.OffsetFetchResponse{}, nil // the group has never committed
+		}
 		if err != nil {
 			return fmt.Errorf("offsets of group %s: %w", group, err)
 		}
@@ -54,7 +57,7 @@ func (a *Admin) Lag(ctx context.Context, group string, topics ...string) ([]Lag,
 
 func measure(client sarama.Client, l Lag, block *sarama.OffsetFetchResponseBlock) (Lag, error) {
 	l.Committed = -1
-	if block != nil {
+	if block != nil && block.Err != sarama.ErrGroupIDNotFound {
 		if block.Err != sarama.ErrNoError {
 			return l, block.Err
 		}

@@ -114,6 +114,10 @@ func TestAdmin_MeasuresTheLagOfAGroup(t *testing.T) {
 		{Group: group, Topic: topic, Partition: 2, Committed: -1, End: 4, Messages: 4},
 	}, lags)
 
+	lags, err = newAdmin(t, brokers).Lag(t.Context(), group+".new", topic)
+	require.NoError(t, err, "a group that has never committed")
+	require.Equal(t, kafka.Lag{Group: group + ".new", Topic: topic, Committed: -1, Oldest: 5, End: 10, Messages: 5}, lags[0])
+
 	_, err = newAdmin(t, brokers).Lag(t.Context(), group, topic+".nowhere")
 	require.Error(t, err)
 }

@@ -10,18 +10,20 @@ import (
 	"strconv"
 )
 
-// Watermill-sql's acknowledged offset is a place in the order of transaction
-// ids, and that is not the order of commits: a transaction may get its id early
-// and wait for a row that one with a later id changes first. The rows' "offset"
-// is right per key, because it is drawn under the key's lock. So rows are moved
-// by "offset", and the table is cut only at transactions where no key has a row
-// behind the cut with a smaller "offset" than one before it. Rows that cannot be
-// seen yet are no danger: when a later change of a key can be seen, so can the
-// earlier ones. Whether an earlier one is decided is another matter: its
-// transaction id may be above that of one still running.
+// Watermill-sql's acknowledged offset is a position in the order of transaction ids.
+// That is not the order of commits: a transaction may get its id early and then wait
+// for a row that a transaction with a later id changes first. The rows' "offset" is
+// in the order of commits for each key, because it is drawn while the key's row is
+// locked. So rows are moved in the order of "offset", and the table is cut only at
+// transactions where no key has a row behind the cut with a smaller "offset" than one
+// before it.
+//
+// Rows that are not visible yet do no harm: where a later change of a key is visible,
+// the earlier ones are too. But an earlier one need not be decided: its transaction
+// id may be above that of a transaction that still runs.
 
-// cuts returns decided transactions to cut at, in rising order, batch rows apart
-// if there are that many. None means that nothing can be moved now.
+// cuts returns decided transactions to cut at, in rising order, with about BatchSize
+// rows between them. None means that nothing can be moved now.
 func (i *Importer) cuts(ctx context.Context, from mark) ([]string, error) {
 	clean, err := i.cleanCuts(ctx, from)
 	if err != nil || len(clean) > 0 {
@@ -39,8 +41,8 @@ func (i *Importer) cuts(ctx context.Context, from mark) ([]string, error) {
 	return []string{strconv.FormatUint(xid, 10)}, nil
 }
 
-// cleanCuts are the cuts that no pair of rows crosses, whatever their keys. Under
-// load there may be none for long.
+// cleanCuts returns the cuts where every row before has a smaller "offset" than every
+// row behind, whatever their keys. Under load there may be none for a long time.
 func (i *Importer) cleanCuts(ctx context.Context, from mark) (cuts []string, err error) {
 	rows, err := i.db.QueryContext(ctx, i.stock.text(cutsSQL), from.offset, from.xid)
 	if err != nil {
@@ -63,14 +65,14 @@ func (i *Importer) cleanCuts(ctx context.Context, from mark) (cuts []string, err
 	return cuts, rows.Err()
 }
 
-// tail is what the cut is chosen from where there is no clean one.
+// tail is what cut chooses from where there is no clean cut.
 type tail struct {
-	decided []uint64          // transactions
-	newest  map[string]uint64 // of each key, among the rows so far
-	barred  []span
+	decided   []uint64          // transactions
+	newest    map[string]uint64 // of each key among the rows so far
+	forbidden []span
 }
 
-// span bars the cuts from Lo up to, not at, Hi.
+// span forbids the cuts from lo up to, but not including, hi.
 type span struct{ lo, hi uint64 }
 
 func (i *Importer) readTail(ctx context.Context, tx *sql.Tx, from mark) (tail, error) {
@@ -106,7 +108,7 @@ func (i *Importer) fetchTail(ctx context.Context, tx *sql.Tx, t *tail) (n int, e
 			return n, fmt.Errorf("transaction id: %w", err)
 		}
 		var key string
-		if m, err := i.message(r); err == nil { // else moving it will tell
+		if m, err := i.message(r); err == nil { // otherwise move reports it
 			key = m.Key
 		}
 		t.add(xid, key, decided)
@@ -114,7 +116,7 @@ func (i *Importer) fetchTail(ctx context.Context, tx *sql.Tx, t *tail) (n int, e
 	return n, rows.Err()
 }
 
-// add takes the row with the next higher "offset". A row without a key bars nothing.
+// add adds the row with the next higher "offset". A row without a key forbids nothing.
 func (t *tail) add(xid uint64, key string, decided bool) {
 	if decided {
 		t.decided = append(t.decided, xid)
@@ -123,18 +125,18 @@ func (t *tail) add(xid uint64, key string, decided bool) {
 		return
 	}
 	if newest := t.newest[key]; newest > xid {
-		t.barred = append(t.barred, span{xid, newest})
+		t.forbidden = append(t.forbidden, span{xid, newest})
 	} else {
 		t.newest[key] = xid
 	}
 }
 
-// cut returns the highest decided transaction that no span bars, or 0.
+// cut returns the highest decided transaction that no span forbids, or 0.
 func (t *tail) cut() uint64 {
 	slices.Sort(t.decided)
-	slices.SortFunc(t.barred, func(a, b span) int { return cmp.Compare(b.hi, a.hi) })
-	spans := t.barred
-	var lowest uint64 // of the spans that reach above the transaction looked at
+	slices.SortFunc(t.forbidden, func(a, b span) int { return cmp.Compare(b.hi, a.hi) })
+	spans := t.forbidden
+	var lowest uint64 // lowest lo of the spans that reach above xid
 	for _, xid := range slices.Backward(slices.Compact(t.decided)) {
 		for ; len(spans) > 0 && spans[0].hi > xid; spans = spans[1:] {
 			if lowest == 0 || spans[0].lo < lowest {

@@ -11,6 +11,7 @@ import (
 
 	wsql "github.com/ThreeDotsLabs/watermill-sql/v3/pkg/sql"
 
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
 	"github.com/millrace-go/millrace/adapters/internal/hook"
 	"github.com/millrace-go/millrace/adapters/internal/problems"
 	"github.com/millrace-go/millrace/outbox"
@@ -73,15 +74,15 @@ func (c ImportConfig) withDefaults() ImportConfig {
 // ImportResult counts rows.
 type ImportResult struct {
 	Moved   int64 // now in the outbox
-	Passed  int64 // skipped, as Refused allowed
+	Skipped int64 // refused by the outbox, and skipped because Refused returned nil
 	Batches int64
 }
 
-// Importer moves the rows of a stock messages table that its consumer group has
-// not acknowledged to the outbox. Each batch is one transaction that locks the
-// group's offset, appends to the outbox and advances the offset: a stock
-// subscriber of the group may run beside, and each row goes one way or the other.
-// Several importers of one group exclude each other by the same lock.
+// Importer moves the rows of a stock messages table that a consumer group has not
+// acknowledged to the outbox. Each batch is one transaction that locks the group's
+// offset, appends to the outbox and advances the offset. So a stock subscriber of the
+// group may run at the same time: each row is either delivered by it or moved.
+// Importers of one group exclude each other by the same lock.
 //
 // Rows of one key keep the order in which they were committed.
 type Importer struct {
@@ -115,10 +116,10 @@ func NewImporter(db *sql.DB, topic string, writer *outbox.Writer, cfg ImportConf
 	}}, nil
 }
 
-// Once moves all rows that are decided when it is called, and those that become
-// so meanwhile, until none is left. Rows of transactions that have a higher id
-// than one still running in the database stay for the next call. What was moved before an
-// error stays moved and is counted.
+// Once moves all decided rows, and those that become decided meanwhile, until none is
+// left. A row is decided when no transaction with a lower id runs in the database:
+// the others wait for the next call. Rows that were moved before an error stay moved
+// and are counted.
 func (i *Importer) Once(ctx context.Context) (ImportResult, error) {
 	var done ImportResult
 	err := i.start(ctx)
@@ -131,8 +132,8 @@ func (i *Importer) Once(ctx context.Context) (ImportResult, error) {
 	return done, err
 }
 
-// Run moves rows as they come until ctx ends, and returns nil then. It starts
-// again after what may pass by itself; a *RowError or a missing table ends it.
+// Run moves rows as they come until ctx ends; then it returns nil. It retries after
+// errors that may be temporary. A *RowError or a missing table ends it.
 func (i *Importer) Run(ctx context.Context) error {
 	if err := i.start(ctx); err != nil {
 		return stopped(ctx, err)
@@ -140,20 +141,19 @@ func (i *Importer) Run(ctx context.Context) error {
 	var done ImportResult
 	for {
 		more, err := i.round(ctx, &done)
-		if err != nil && !passing(err) {
+		if err != nil && !temporary(err) {
 			return stopped(ctx, err)
 		}
 		if more && err == nil {
 			continue
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, i.cfg.Poll) != nil {
 			return nil
-		case <-time.After(i.cfg.Poll):
 		}
 	}
 }
 
+// stopped returns nil if ctx has ended, which is why err occurred.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -161,7 +161,7 @@ func stopped(ctx context.Context, err error) error {
 	return fmt.Errorf("import from watermill-sql: %w", err)
 }
 
-// start checks the tables, and makes the group's row if it may.
+// start checks the tables, and inserts the group's row if FromStart allows it.
 func (i *Importer) start(ctx context.Context) error {
 	if err := i.stock.check(ctx, i.db, i.cfg.ConsumerGroup, i.cfg.FromStart); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (i *Importer) start(ctx context.Context) error {
 	})
 }
 
-// round moves what is decided now. more says that it found something.
+// round moves the rows that are decided now; more reports that there were any.
 func (i *Importer) round(ctx context.Context, done *ImportResult) (more bool, err error) {
 	from, err := i.stock.mark(ctx, i.db, i.cfg.ConsumerGroup, false)
 	if err != nil {
@@ -186,24 +186,24 @@ func (i *Importer) round(ctx context.Context, done *ImportResult) (more bool, er
 		return false, err
 	}
 	for _, c := range cuts {
-		var b batch
+		var n counts
 		err := i.inTx(ctx, func(tx *sql.Tx) (err error) {
-			b, err = i.move(ctx, tx, c)
+			n, err = i.move(ctx, tx, c)
 			return err
 		})
 		if err != nil {
 			return false, err
 		}
-		i.count(done, b)
+		i.count(done, n)
 	}
 	return len(cuts) > 0, nil
 }
 
-func (i *Importer) count(done *ImportResult, b batch) {
-	done.Moved += b.moved
-	done.Passed += b.passed
+func (i *Importer) count(done *ImportResult, c counts) {
+	done.Moved += c.moved
+	done.Skipped += c.skipped
 	done.Batches++
-	if b.moved > 0 {
+	if c.moved > 0 {
 		i.writer.Wake()
 	}
 	i.cfg.Progress(*done)
@@ -225,7 +225,7 @@ func (i *Importer) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 	return nil
 }
 
-// rollback is silent if the transaction is gone already, with its context.
+// rollback returns nil if the transaction has ended with its context.
 func rollback(tx *sql.Tx) error {
 	if err := tx.Rollback(); !errors.Is(err, sql.ErrTxDone) {
 		return err

@@ -13,46 +13,46 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// batch is what one transaction moved.
-type batch struct{ moved, passed int64 }
+// counts is how many rows one transaction moved and skipped.
+type counts struct{ moved, skipped int64 }
 
-// move takes all rows up to the cut that the group has not acknowledged to the
-// outbox, and the group's offset past them.
-func (i *Importer) move(ctx context.Context, tx *sql.Tx, upTo string) (b batch, err error) {
+// move appends all rows up to the cut that the group has not acknowledged to the
+// outbox, and moves the group's offset past them.
+func (i *Importer) move(ctx context.Context, tx *sql.Tx, upTo string) (c counts, err error) {
 	from, err := i.stock.mark(ctx, tx, i.cfg.ConsumerGroup, true)
 	if err != nil {
-		return b, err
+		return c, err
 	}
 	var last mark
 	err = tx.QueryRowContext(ctx, i.stock.text(lastRowSQL), from.offset, from.xid, upTo).Scan(&last.offset, &last.xid)
 	if errors.Is(err, sql.ErrNoRows) {
-		return b, nil // a stock subscriber was faster
+		return c, nil // a stock subscriber was faster
 	}
 	if err != nil {
-		return b, fmt.Errorf("read %s: %w", i.stock.messages, err)
+		return c, fmt.Errorf("read %s: %w", i.stock.messages, err)
 	}
 	if _, err := tx.ExecContext(ctx, i.stock.text(openRowsSQL), from.offset, from.xid, upTo); err != nil {
-		return b, fmt.Errorf("read %s: %w", i.stock.messages, err)
+		return c, fmt.Errorf("read %s: %w", i.stock.messages, err)
 	}
 	for {
 		rows, err := i.fetch(ctx, tx)
 		if err != nil {
-			return b, fmt.Errorf("read %s: %w", i.stock.messages, err)
+			return c, fmt.Errorf("read %s: %w", i.stock.messages, err)
 		}
 		if len(rows) == 0 {
 			break
 		}
-		if err := i.append(ctx, tx, rows, &b); err != nil {
-			return b, err
+		if err := i.append(ctx, tx, rows, &c); err != nil {
+			return c, err
 		}
 	}
 	if _, err := tx.ExecContext(ctx, closeRowsSQL); err != nil {
-		return b, err
+		return c, err
 	}
 	if _, err := tx.ExecContext(ctx, i.stock.text(setMarkSQL), i.cfg.ConsumerGroup, last.offset, last.xid); err != nil {
-		return b, fmt.Errorf("advance the offset of group %q: %w", i.cfg.ConsumerGroup, err)
+		return c, fmt.Errorf("advance the offset of group %q: %w", i.cfg.ConsumerGroup, err)
 	}
-	return b, nil
+	return c, nil
 }
 
 // fetch reads the next rows of the open cursor.
@@ -73,14 +73,14 @@ func (i *Importer) fetch(ctx context.Context, tx *sql.Tx) ([]StockRow, error) {
 	return out, rows.Err()
 }
 
-// append appends rows to the outbox: together, and one by one if one is refused.
-func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *batch) error {
+// append appends rows to the outbox at once, or one by one if one is refused.
+func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, c *counts) error {
 	msgs := make([]outbox.Message, 0, len(rows))
 	from := make([]StockRow, 0, len(rows))
 	for _, r := range rows {
 		m, err := i.message(r)
 		if err != nil {
-			if err := i.refuse(ctx, r, err, b); err != nil {
+			if err := i.refuse(ctx, r, err, c); err != nil {
 				return err
 			}
 			continue
@@ -89,7 +89,7 @@ func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *b
 	}
 	err := i.writer.Append(ctx, tx, msgs...)
 	if err == nil {
-		b.moved += int64(len(msgs))
+		c.moved += int64(len(msgs))
 		return nil
 	}
 	if !errors.Is(err, outbox.ErrInvalidMessage) {
@@ -99,9 +99,9 @@ func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *b
 		err := i.writer.Append(ctx, tx, m)
 		switch {
 		case err == nil:
-			b.moved++
+			c.moved++
 		case errors.Is(err, outbox.ErrInvalidMessage):
-			if err := i.refuse(ctx, from[n], err, b); err != nil {
+			if err := i.refuse(ctx, from[n], err, c); err != nil {
 				return err
 			}
 		default:
@@ -111,16 +111,17 @@ func (i *Importer) append(ctx context.Context, tx *sql.Tx, rows []StockRow, b *b
 	return nil
 }
 
-func (i *Importer) refuse(ctx context.Context, r StockRow, cause error, b *batch) error {
+// refuse asks ImportConfig.Refused what to do with a row.
+func (i *Importer) refuse(ctx context.Context, r StockRow, cause error, c *counts) error {
 	if err := i.cfg.Refused(ctx, &RowError{Table: i.stock.messages, Row: r, Err: cause}); err != nil {
 		return err
 	}
-	b.passed++
+	c.skipped++
 	return nil
 }
 
-// message makes an outbox message of a row. It keeps the time at which the row
-// was written.
+// message returns the outbox message of a row, with the time at which the row was
+// written.
 func (i *Importer) message(r StockRow) (outbox.Message, error) {
 	m := message.NewMessage(r.UUID, r.Payload)
 	if len(r.Metadata) > 0 {

@@ -45,7 +45,7 @@ func (offsets) AckMessageQuery(topic string, row wsql.Row, consumerGroup string)
 	return wsql.Query{Query: ackSQL, Args: []any{cursorName(consumerGroup, topic), row.Offset}}
 }
 
-// ConsumedMessageQuery implements sql.OffsetsAdapter; there is none.
+// ConsumedMessageQuery implements sql.OffsetsAdapter: it is empty.
 func (offsets) ConsumedMessageQuery(string, wsql.Row, string, []byte) wsql.Query { return wsql.Query{} }
 
 // NextOffsetQuery implements sql.OffsetsAdapter: the position that the group has
@@ -61,8 +61,8 @@ func (offsets) SchemaInitializingQueries(string) []wsql.Query {
 	return []wsql.Query{{Query: createReaderSQL}}
 }
 
-// BeforeSubscribingQueries implements sql.OffsetsAdapter: a group begins at the
-// oldest message of the log.
+// BeforeSubscribingQueries implements sql.OffsetsAdapter: a new group starts at the
+// oldest message.
 func (offsets) BeforeSubscribingQueries(topic, consumerGroup string) []wsql.Query {
 	name := []any{cursorName(consumerGroup, topic)}
 	return []wsql.Query{{Query: addCursorSQL, Args: name}, {Query: addGateSQL, Args: name}}

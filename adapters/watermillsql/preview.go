@@ -81,9 +81,9 @@ func (i *Importer) check(rows []StockRow, p *Preview) {
 	}
 }
 
-// passing reports whether an error may pass by itself: anything but a row that
-// needs a decision and a statement that the server will never take.
-func passing(err error) bool {
+// temporary reports whether retrying may help: not for a row that needs a decision,
+// nor for a statement that the server will never execute.
+func temporary(err error) bool {
 	var row *RowError
 	if errors.As(err, &row) || errors.Is(err, ErrNoStockTable) || errors.Is(err, ErrUnknownGroup) {
 		return false

@@ -10,8 +10,8 @@ SELECT e, t, k, at, ai, nullif(av, 0), et, h, p
        WITH ORDINALITY AS m(e, t, k, at, ai, av, et, h, p, n)
  ORDER BY n`
 
-// Either the stock table or the outbox, decided by a snapshot that is younger
-// than the lock on the stock table. The first %s is the stock table, the second
+// Inserts into either the stock table or the outbox, decided by a snapshot that is
+// newer than the lock on the stock table. The first %s is the stock table, the second
 // how a payload is cast. $10 the stock table's name, $11 to $13 the stock rows.
 const insertMovingSQL = `
 WITH moved AS MATERIALIZED (
@@ -35,10 +35,10 @@ DO $check$ BEGIN
  END IF;
 END $check$`
 
-// The reader's state besides its row in outbox_cursor, and the read itself. All
-// positions up to safe are decided: filled and visible, or never to be. pending
-// becomes safe when no suspect runs any more; suspects are the holders of the
-// sequence's lock that were seen after pending had been issued.
+// The reader's state beside its row in outbox_cursor, and the read itself. Every
+// position up to safe is decided: it is filled and visible, or never will be. pending
+// becomes safe when none of the suspects runs any more. The suspects are the holders
+// of the sequence's lock that were seen after pending had been issued.
 const createReaderSQL = `
 DO $create$ BEGIN
  PERFORM pg_advisory_xact_lock(hashtextextended('outbox_watermill_read', 0));
@@ -88,8 +88,8 @@ DO $create$ BEGIN
    IF issued < cursor_row.position THEN
     RAISE EXCEPTION 'outbox_watermill_read: the sequence stands at %, behind the cursor at %: run "millrace doctor"', issued, cursor_row.position;
    END IF;
-   -- Only after the look at the sequence: whoever was given a position up to
-   -- issued and is not among the holders has ended.
+   -- Only after the sequence was read: a transaction that was given a position
+   -- up to issued and is not among the holders has ended.
    holders := ARRAY(SELECT DISTINCT virtualtransaction FROM pg_locks
      WHERE locktype = 'relation' AND database = db AND relation = seq AND mode = 'RowExclusiveLock' AND granted);
    IF cardinality(holders) = 0 THEN
@@ -97,7 +97,7 @@ DO $create$ BEGIN
    ELSIF NOT gate.suspects && holders AND NOT EXISTS (SELECT FROM unnest(holders) AS h WHERE h LIKE '-1/%') THEN
     gate.safe := gate.pending; gate.pending := issued; gate.suspects := holders;
    END IF;
-   -- Only after the look at the holders: this statement's snapshot shows what they left.
+   -- Only after the holders were read: this statement's snapshot shows what they left.
    RETURN QUERY
     SELECT o.position, o.event_id, o.topic, o.key, o.aggregate_type, o.aggregate_id, coalesce(o.aggregate_version, 0),
            o.event_type, o.headers, o.payload, round(date_part('epoch', o.created_at) * 1e6)::bigint
@@ -187,8 +187,8 @@ SELECT transaction_id::text AS xid, rows FROM (
 	movedSQL       = `SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgname = 'outbox_watermill_moved')`
 )
 
-// A stock writer that comes after the switch is refused; one that uses Moving
-// and whose snapshot is older than the switch has only to try again.
+// A stock writer that comes after the switch is refused. A writer with
+// NewSwitchSchema whose snapshot is older than the switch only has to try again.
 const refuseStockSQL = `
 CREATE OR REPLACE FUNCTION outbox_watermill_moved() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -15,8 +15,9 @@ type StockRow struct {
 	CreatedAt     time.Time
 }
 
-// RowError is a stock row that the outbox cannot take: no envelope
-// (ErrNotEnvelope), no key, or refused by the writer (outbox.ErrInvalidMessage).
+// RowError is a stock row that the outbox cannot take: it is not an envelope
+// (ErrNotEnvelope), has no key, or is refused by the writer
+// (outbox.ErrInvalidMessage).
 type RowError struct {
 	Table string
 	Row   StockRow

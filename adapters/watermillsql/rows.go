@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -14,7 +15,7 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// convert makes an outbox message of a Watermill message.
+// convert returns the outbox message of a Watermill message.
 func convert(key outbox.KeyFunc, topic string, m *message.Message) (outbox.Message, error) {
 	k, err := key(topic, m)
 	if err != nil {
@@ -25,7 +26,17 @@ func convert(key outbox.KeyFunc, topic string, m *message.Message) (outbox.Messa
 	return out, err
 }
 
-// outboxRows are messages that the outbox takes, with their ids.
+// atIndex returns err as that of the message with index i of a call.
+func atIndex(i int, err error) error {
+	if bad, ok := errors.AsType[*outbox.MessageError](err); ok {
+		indexed := *bad
+		indexed.Index = i
+		return &indexed
+	}
+	return fmt.Errorf("message %d: %w", i, err)
+}
+
+// outboxRows are messages that the outbox accepts, with their ids.
 type outboxRows []outbox.Message
 
 // checked validates msgs as outbox.Writer does, without storing them.

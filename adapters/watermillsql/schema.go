@@ -70,7 +70,7 @@ func (s schema) rows(topic string, msgs message.Messages) (outboxRows, error) {
 	for i, m := range msgs {
 		var err error
 		if out[i], err = convert(s.cfg.Key, topic, m); err != nil {
-			return nil, fmt.Errorf("message %d: %w", i, err)
+			return nil, atIndex(i, err)
 		}
 	}
 	return checked(out, s.cfg.MaxPayloadBytes)

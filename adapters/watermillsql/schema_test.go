@@ -68,6 +68,22 @@ func TestSchema_RefusesBadMessagesBeforeAnyIO(t *testing.T) {
 	require.NoError(t, tx.Commit())
 }
 
+func TestSchema_NamesTheMessageThatIsBad(t *testing.T) {
+	t.Parallel()
+	good, bad := message.NewMessage(uuid.NewString(), []byte(`{"destination_topic": "t"}`)), message.NewMessage(uuid.NewString(), []byte(`{"destination_topic": "t"}`))
+	good.Metadata.Set(outbox.MetadataKey, "k")
+	_, err := watermillsql.NewSchema(watermillsql.SchemaConfig{}).InsertQuery("t", message.Messages{good, bad})
+	var refused *outbox.MessageError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, 1, refused.Index)
+
+	keyed := watermillsql.SchemaConfig{Key: func(_ string, m *message.Message) (string, error) { return m.Metadata.Get("k"), nil }}
+	enveloped := message.NewMessage(uuid.NewString(), []byte(`{"destination_topic": "t", "metadata": {"k": "a"}}`))
+	_, err = watermillsql.NewSwitchSchema(watermillsql.SwitchSchemaConfig{Outbox: keyed}).InsertQuery("t", message.Messages{enveloped, bad})
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, 1, refused.Index)
+}
+
 // A writer that drew an early position and commits late must not be passed over,
 // while rows below it may be delivered.
 func TestSubscriber_DoesNotLoseALateCommit(t *testing.T) {
@@ -166,7 +182,7 @@ func TestSubscriber_RefusesForeignOffsetsAndStricterIsolation(t *testing.T) {
 	db := harness.NewDatabase(t).DB
 	q := watermillsql.NewSchema(watermillsql.SchemaConfig{}).SelectQuery("t", "g", wsql.DefaultPostgreSQLOffsetsAdapter{})
 	_, err := db.ExecContext(t.Context(), q.Query, q.Args...)
-	require.ErrorContains(t, err, "watermillsql.Offsets")
+	require.ErrorContains(t, err, "watermillsql.NewOffsets")
 
 	for _, init := range watermillsql.NewOffsets().SchemaInitializingQueries("t") {
 		_, err := db.ExecContext(t.Context(), init.Query)

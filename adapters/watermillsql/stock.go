@@ -10,10 +10,10 @@ import (
 
 var (
 	// ErrNoStockTable means that the messages or offsets table of watermill-sql
-	// is not there.
+	// does not exist.
 	ErrNoStockTable = errors.New("table of watermill-sql is missing")
-	// ErrUnknownGroup means that the consumer group has no row in the stock
-	// offsets table: importing for it would bring the whole table again.
+	// ErrUnknownGroup means that the consumer group has no row in the stock offsets
+	// table: importing for it would move the whole table, delivered rows included.
 	ErrUnknownGroup = errors.New("consumer group has never read the stock table")
 )
 
@@ -25,7 +25,7 @@ func (s stock) text(query string) string {
 	return strings.NewReplacer("%[1]s", s.messages, "%[2]s", s.offsets).Replace(query)
 }
 
-// mark is the place that a consumer group has acknowledged.
+// mark is the position that a consumer group has acknowledged.
 type mark struct {
 	offset int64
 	xid    string // an xid8
@@ -37,7 +37,7 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// check makes sure that the tables are there and that group is known.
+// check returns an error if a table is missing or group is unknown.
 func (s stock) check(ctx context.Context, q querier, group string, fromStart bool) error {
 	var messages, offsets bool
 	if err := q.QueryRowContext(ctx, stockTablesSQL, s.messages, s.offsets).Scan(&messages, &offsets); err != nil {
@@ -82,8 +82,8 @@ func (s stock) groups(ctx context.Context, q querier) ([]string, error) {
 	return groups, rows.Err()
 }
 
-// mark returns how far group has come, locked or not; a group without a row
-// stands at the start.
+// mark returns what group has acknowledged, and locks it if lock is set. A group
+// without a row is at the start.
 func (s stock) mark(ctx context.Context, q querier, group string, lock bool) (mark, error) {
 	query := markSQL
 	if lock {

@@ -103,7 +103,7 @@ func (s switchSchema) rows(topic string, msgs message.Messages) (outboxRows, err
 			out = append(out, row...)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("message %d: %w", i, err))
+			errs = append(errs, atIndex(i, err))
 		}
 	}
 	return out, errors.Join(errs...)

@@ -75,7 +75,7 @@ func TestSwitch_MakesOlderSnapshotsTryAgain(t *testing.T) {
 	require.EqualValues(t, "40001", refused.Code)
 }
 
-func TestMoving_WritesTheStockRowsUntilTheSwitch(t *testing.T) {
+func TestSwitchSchema_WritesTheStockRowsUntilTheSwitch(t *testing.T) {
 	t.Parallel()
 	db := stockDatabase(t)
 	forward(t, db, watermillsql.NewSwitchSchema(watermillsql.SwitchSchemaConfig{}), "t", "a", "1")
