@@ -47,18 +47,18 @@ func TestReadme_ShowsCodeThatIsCompiled(t *testing.T) {
 	}
 }
 
-// TestReadme_ListsEveryFlagOfTheRelay compares the README's table with the help
+// TestOperations_ListsEveryFlagOfTheRelay compares the page's table with the help
 // text that package cli's tests pin.
-func TestReadme_ListsEveryFlagOfTheRelay(t *testing.T) {
+func TestOperations_ListsEveryFlagOfTheRelay(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)
 	help, err := os.ReadFile("../../cmd/millrace/internal/cli/testdata/help/millrace_relay.txt")
 	require.NoError(t, err)
 	flags := regexp.MustCompile(`(?m)^\s+--([\w-]+).*\[([A-Z_, ]+)\](?: \(default "?([^")]*)"?\))?$`).FindAllStringSubmatch(string(help), -1)
 	require.Greater(t, len(flags), 8)
 	for _, f := range flags {
-		row := regexp.MustCompile("(?m)^\\|.*`--" + f[1] + "`.*$").FindString(string(readme))
+		row := regexp.MustCompile("(?m)^\\|.*`--" + f[1] + "`.*$").FindString(string(page))
 		require.NotEmpty(t, row, "--%s", f[1])
 		for env := range strings.SplitSeq(f[2], ", ") {
 			require.Contains(t, row, "`"+env+"`")

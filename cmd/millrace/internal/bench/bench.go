@@ -49,9 +49,9 @@ const (
 	readBudget = 5 * time.Minute // for reading one round back
 )
 
-// arena is where the rivals meet.
-type arena struct {
-	*ground
+// drainBench runs the rivals in turns.
+type drainBench struct {
+	*serverGroup
 	cfg   Config
 	truth []check.Event
 	peaks []float64 // of the relay's memory, one a round, if it is a child
@@ -62,12 +62,12 @@ func Drain(ctx context.Context, cfg Config, line *progress.Line) (*Report, error
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	g, err := newGround(ctx, cfg.Servers, line)
+	g, err := newServerGroup(ctx, cfg.Servers, line)
 	if err != nil {
 		return nil, err
 	}
 	defer g.close()
-	a := &arena{ground: g, cfg: cfg}
+	a := &drainBench{serverGroup: g, cfg: cfg}
 	if err := a.fill(ctx); err != nil {
 		return nil, fmt.Errorf("fill: %w", err)
 	}
@@ -81,7 +81,7 @@ func Drain(ctx context.Context, cfg Config, line *progress.Line) (*Report, error
 
 // compete runs the rounds: in each one every rival once, in rotating order, so
 // that what happens to the machine meanwhile happens to all.
-func (a *arena) compete(ctx context.Context, rivals []*rival) ([]*result, error) {
+func (a *drainBench) compete(ctx context.Context, rivals []*rival) ([]*result, error) {
 	results := make([]*result, len(rivals))
 	for i, r := range rivals {
 		results[i] = &result{Name: r.name, Rows: a.cfg.Rows, Note: r.note}

@@ -43,12 +43,12 @@ func (c CacheConfig) Validate() error {
 
 // cacheBench is the server and the clients on it.
 type cacheBench struct {
-	cfg   CacheConfig
-	set   *servers.Set
-	line  *progress.Line
-	watch *watch
-	rdb   *redis.Client
-	goods *goods
+	cfg     CacheConfig
+	set     *servers.Set
+	line    *progress.Line
+	watch   *watch
+	rdb     *redis.Client
+	samples *samples
 
 	results []*cacheResult
 	near    *cacheResult // nil if the server cannot track
@@ -72,7 +72,7 @@ func Cache(ctx context.Context, cfg CacheConfig, line *progress.Line) (*CacheRep
 	}
 	line.Say("redis %s", set.Names.Redis)
 	defer line.Done()
-	b := &cacheBench{cfg: cfg, set: set, line: line, watch: startWatch(), goods: newGoods(cfg.Payload)}
+	b := &cacheBench{cfg: cfg, set: set, line: line, watch: startWatch(), samples: newSamples(cfg.Payload)}
 	if b.rdb, err = b.client(); err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func Cache(ctx context.Context, cfg CacheConfig, line *progress.Line) (*CacheRep
 	return newCacheReport(b), nil
 }
 
-// client has a cache's options, but patience: a busy machine is no failure.
+// client has a cache's options, but longer timeouts: a busy machine is not a failure.
 func (b *cacheBench) client() (*redis.Client, error) {
 	o, err := redis.ParseURL(b.set.Redis)
 	if err != nil {

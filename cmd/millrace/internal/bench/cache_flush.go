@@ -25,7 +25,7 @@ const (
 type CacheFlush struct {
 	Requests  int     `json:"requests"`
 	Failed    int     `json:"failed"`     // got an error, or not what they asked for
-	PeakLoads int     `json:"peak_loads"` // the most at once
+	PeakLoads int     `json:"peak_loads"` // the largest number at once
 	Loads     int     `json:"loads"`
 	P99       float64 `json:"p99_ms"` // from when the request was due
 	Flushes   int     `json:"flushes"`
@@ -37,7 +37,7 @@ func (f *CacheFlush) OK() bool { return f.Failed == 0 && f.PeakLoads <= flushBou
 
 // flushTrial is the cache under the requests, and what was seen of it.
 type flushTrial struct {
-	cache *cache.Versioned[good]
+	cache *cache.Versioned[sample]
 	rdb   *redis.Client
 	given bool // the server is somebody else's: only what is the trial's may go
 
@@ -60,14 +60,14 @@ func (b *cacheBench) flush(ctx context.Context) (*CacheFlush, error) {
 	}
 	defer store.Close()
 	t := &flushTrial{rdb: rdb, given: b.cfg.Servers.Redis != ""}
-	t.cache, err = cache.NewVersioned(store, "flush", func(ctx context.Context, id string) (cache.Entry[good], error) {
+	t.cache, err = cache.NewVersioned(store, "flush", func(ctx context.Context, id string) (cache.Entry[sample], error) {
 		t.loads.Add(1)
 		now := t.loading.Add(1)
 		defer t.loading.Add(-1)
 		for p := t.peak.Load(); now > p && !t.peak.CompareAndSwap(p, now); p = t.peak.Load() {
 		}
-		return cache.Found(1, b.goods.of(id, 1)), pause(ctx, flushLoad)
-	}, cache.VersionedConfig[good]{TTL: time.Hour, Prefix: flushPrefix})
+		return cache.Found(1, b.samples.of(id, 1)), pause(ctx, flushLoad)
+	}, cache.VersionedConfig[sample]{TTL: time.Hour, Prefix: flushPrefix})
 	if err != nil {
 		return nil, err
 	}

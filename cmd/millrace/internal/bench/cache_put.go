@@ -34,15 +34,15 @@ type putVariant struct {
 }
 
 func (b *cacheBench) putVariants(store *cache.Store) ([]*putVariant, error) {
-	view, err := cache.NewVersioned[good](store, "view", nil, cache.VersionedConfig[good]{TTL: time.Hour})
+	view, err := cache.NewVersioned[sample](store, "view", nil, cache.VersionedConfig[sample]{TTL: time.Hour})
 	if err != nil {
 		return nil, err
 	}
 	variants := []*putVariant{
 		{newCacheResult(namePutNewer, "Versioned.PutAll: compare, store, take the lease away, in pipelines"), func(ctx context.Context, ids []string, version int64) error {
-			puts := make([]cache.Put[good], len(ids))
+			puts := make([]cache.Put[sample], len(ids))
 			for i, id := range ids {
-				puts[i] = cache.Put[good]{ID: id, Entry: cache.Found(version, b.goods.of(id, version))}
+				puts[i] = cache.Put[sample]{ID: id, Entry: cache.Found(version, b.samples.of(id, version))}
 			}
 			done, err := view.PutAll(ctx, puts...)
 			if err == nil && done.Stored != len(ids) {
@@ -53,7 +53,7 @@ func (b *cacheBench) putVariants(store *cache.Store) ([]*putVariant, error) {
 		{newCacheResult(namePipelineSet, "plain SET of the same JSON in pipelines: no protection at all"), func(ctx context.Context, ids []string, version int64) error {
 			_, err := b.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for _, id := range ids {
-					text, err := json.Marshal(b.goods.of(id, version))
+					text, err := json.Marshal(b.samples.of(id, version))
 					if err != nil {
 						return err
 					}
@@ -117,10 +117,10 @@ func (b *cacheBench) stampede(ctx context.Context, round int) error {
 		}
 		defer store.Close()
 		loads := &atomic.Pointer[atomic.Int64]{}
-		c, err := cache.NewVersioned(store, "storm", func(ctx context.Context, id string) (cache.Entry[good], error) {
+		c, err := cache.NewVersioned(store, "storm", func(ctx context.Context, id string) (cache.Entry[sample], error) {
 			loads.Load().Add(1)
-			return cache.Found(1, b.goods.of(id, 1)), pause(ctx, stormLoad)
-		}, cache.VersionedConfig[good]{TTL: time.Minute})
+			return cache.Found(1, b.samples.of(id, 1)), pause(ctx, stormLoad)
+		}, cache.VersionedConfig[sample]{TTL: time.Minute})
 		if err != nil {
 			return err
 		}
@@ -131,18 +131,18 @@ func (b *cacheBench) stampede(ctx context.Context, round int) error {
 		}
 		rival := rediscache.New(&rediscache.Options{Redis: rdb})
 		rivals[i] = func(ctx context.Context, n *atomic.Int64) error {
-			var g good
+			var g sample
 			return rival.Once(&rediscache.Item{Ctx: ctx, Key: "rival:" + key, Value: &g, TTL: time.Minute, Do: func(*rediscache.Item) (any, error) {
 				n.Add(1)
-				return b.goods.of(key, 1), pause(ctx, stormLoad)
+				return b.samples.of(key, 1), pause(ctx, stormLoad)
 			}})
 		}
 	}
-	return errors.Join(ours.blow(ctx, b.cfg.Readers, getters[:]), theirs.blow(ctx, b.cfg.Readers, rivals[:]))
+	return errors.Join(ours.run(ctx, b.cfg.Readers, getters[:]), theirs.run(ctx, b.cfg.Readers, rivals[:]))
 }
 
 // blow lets the readers loose.
-func (r *stormResult) blow(ctx context.Context, readers int, getters []func(context.Context, *atomic.Int64) error) error {
+func (r *stormResult) run(ctx context.Context, readers int, getters []func(context.Context, *atomic.Int64) error) error {
 	var loads, failed atomic.Int64
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})

@@ -24,7 +24,7 @@ const (
 )
 
 // good is what is cached: a small aggregate.
-type good struct {
+type sample struct {
 	ID      string    `json:"id"`
 	Status  string    `json:"status"`
 	Version int64     `json:"version"`
@@ -32,20 +32,20 @@ type good struct {
 	Text    string    `json:"text"`
 }
 
-type goods struct {
+type samples struct {
 	text string
 	at   time.Time
 }
 
-func newGoods(payload int) *goods {
-	g := &goods{at: time.Now().UTC()}
+func newSamples(payload int) *samples {
+	g := &samples{at: time.Now().UTC()}
 	empty, _ := json.Marshal(g.of("key-0", 1)) // marshals always
 	g.text = strings.Repeat("x", max(payload-len(empty), 1))
 	return g
 }
 
-func (g *goods) of(id string, version int64) good {
-	return good{ID: id, Status: "SENT", Version: version, At: g.at, Text: g.text}
+func (g *samples) of(id string, version int64) sample {
+	return sample{ID: id, Status: "SENT", Version: version, At: g.at, Text: g.text}
 }
 
 func cacheKey(i int) string { return fmt.Sprintf("key-%d", i) }
@@ -59,21 +59,21 @@ type readVariant struct {
 // readVariants fills all caches. All keep the same things, and each has one
 // round trip a read.
 func (b *cacheBench) readVariants(ctx context.Context, store *cache.Store) ([]*readVariant, error) {
-	versioned, err := cache.NewVersioned[good](store, "bench", nil, cache.VersionedConfig[good]{TTL: time.Hour})
+	versioned, err := cache.NewVersioned[sample](store, "bench", nil, cache.VersionedConfig[sample]{TTL: time.Hour})
 	if err != nil {
 		return nil, err
 	}
-	query, err := cache.NewQuery(store, "bench", func(_ context.Context, id string) (good, error) { return b.goods.of(id, 1), nil }, cache.QueryConfig[good]{TTL: time.Hour})
+	query, err := cache.NewQuery(store, "bench", func(_ context.Context, id string) (sample, error) { return b.samples.of(id, 1), nil }, cache.QueryConfig[sample]{TTL: time.Hour})
 	if err != nil {
 		return nil, err
 	}
 	rival := rediscache.New(&rediscache.Options{Redis: b.rdb})
 	for i := range b.cfg.Keys {
 		id := cacheKey(i)
-		if _, err := versioned.Put(ctx, id, cache.Found(1, b.goods.of(id, 1))); err != nil {
+		if _, err := versioned.Put(ctx, id, cache.Found(1, b.samples.of(id, 1))); err != nil {
 			return nil, err
 		}
-		if err := rival.Set(&rediscache.Item{Ctx: ctx, Key: "rival:" + id, Value: b.goods.of(id, 1), TTL: time.Hour}); err != nil {
+		if err := rival.Set(&rediscache.Item{Ctx: ctx, Key: "rival:" + id, Value: b.samples.of(id, 1), TTL: time.Hour}); err != nil {
 			return nil, err
 		}
 		if _, err := query.Get(ctx, id); err != nil {
@@ -88,13 +88,13 @@ func (b *cacheBench) readVariants(ctx context.Context, store *cache.Store) ([]*r
 			if err != nil {
 				return err
 			}
-			var g good
+			var g sample
 			return json.Unmarshal(text[len(text)-b.size(id):], &g)
 		}},
 		{newCacheResult(nameHit, "Versioned.Get"), func(ctx context.Context, id string) error { _, err := versioned.Get(ctx, id); return err }},
 		{newCacheResult(nameQueryHit, "Query.Get: generation and result in one script"), func(ctx context.Context, id string) error { _, err := query.Get(ctx, id); return err }},
 		{newCacheResult(nameRedisCache, "go-redis/cache v9.0.0, without its local layer, which no other process can invalidate"), func(ctx context.Context, id string) error {
-			var g good
+			var g sample
 			return rival.Get(ctx, "rival:"+id, &g)
 		}},
 	}
@@ -106,7 +106,7 @@ func (b *cacheBench) readVariants(ctx context.Context, store *cache.Store) ([]*r
 
 // size is the length of an entry's JSON.
 func (b *cacheBench) size(id string) int {
-	text, _ := json.Marshal(b.goods.of(id, 1)) // marshals always
+	text, _ := json.Marshal(b.samples.of(id, 1)) // marshals always
 	return len(text)
 }
 
@@ -138,10 +138,10 @@ const nearBatch = 64
 
 // nearVariant waits until the near layer has everything. It is nil if the server
 // cannot keep one fresh, as a twin cannot.
-func (b *cacheBench) nearVariant(ctx context.Context, store *cache.Store) (*cache.Versioned[good], error) {
-	near, err := cache.NewVersioned(store, "near", func(_ context.Context, id string) (cache.Entry[good], error) {
-		return cache.Found(1, b.goods.of(id, 1)), nil
-	}, cache.VersionedConfig[good]{TTL: time.Hour, Near: &cache.NearConfig{Staleness: 10 * time.Second, Entries: 64 * (b.cfg.Keys + 1)}})
+func (b *cacheBench) nearVariant(ctx context.Context, store *cache.Store) (*cache.Versioned[sample], error) {
+	near, err := cache.NewVersioned(store, "near", func(_ context.Context, id string) (cache.Entry[sample], error) {
+		return cache.Found(1, b.samples.of(id, 1)), nil
+	}, cache.VersionedConfig[sample]{TTL: time.Hour, Near: &cache.NearConfig{Staleness: 10 * time.Second, Entries: 64 * (b.cfg.Keys + 1)}})
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (b *cacheBench) nearVariant(ctx context.Context, store *cache.Store) (*cach
 	return nil, nil
 }
 
-func (b *cacheBench) readNear(ctx context.Context, near *cache.Versioned[good], round int) error {
+func (b *cacheBench) readNear(ctx context.Context, near *cache.Versioned[sample], round int) error {
 	if near == nil {
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 
 // CacheReport is what bench cache --json prints. Its keys are part of the
 // interface. Figures are medians over the rounds, except StampedeLoads, which is
-// the most of any round.
+// the largest of any round.
 type CacheReport struct {
 	Ratios        CacheRatios    `json:"ratios"`
 	StampedeLoads int            `json:"stampede_loads"`

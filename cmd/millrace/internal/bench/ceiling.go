@@ -21,7 +21,7 @@ const (
 // asynchronous producer. It loses late commits, forgets where it was, does not
 // look at acknowledgements and may reorder on a retry; it shows what Postgres,
 // Sarama and Kafka can do on this machine when nothing is promised.
-func (a *arena) ceiling(ctx context.Context, _ int) error {
+func (a *drainBench) ceiling(ctx context.Context, _ int) error {
 	sc := sarama.NewConfig()
 	sc.Version = sarama.MaxVersion
 	sc.Producer.RequiredAcks = sarama.WaitForLocal
@@ -58,7 +58,7 @@ func (a *arena) ceiling(ctx context.Context, _ int) error {
 	return nil
 }
 
-func (a *arena) readPages(ctx context.Context, pages chan<- []*sarama.ProducerMessage) error {
+func (a *drainBench) readPages(ctx context.Context, pages chan<- []*sarama.ProducerMessage) error {
 	conn, err := a.db.Conn(ctx)
 	if err != nil {
 		return err

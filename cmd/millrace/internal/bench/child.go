@@ -54,7 +54,7 @@ func (c *child) stop() error {
 	return nil
 }
 
-// peakRSS is the most memory that the process has had resident so far, in MiB,
+// peakRSS is the largest amount of memory that the process has had resident so far, in MiB,
 // and 0 where /proc does not tell. The figure that wait4 gives is no use: it
 // begins with that of the process which started this one.
 func (c *child) peakRSS() float64 {
@@ -84,7 +84,7 @@ func (c *child) processorTime() (used time.Duration, ok bool) {
 }
 
 // childRelay is the rival of Drain that measures a process's memory.
-func (a *arena) childRelay(ctx context.Context, round int) error {
+func (a *drainBench) childRelay(ctx context.Context, round int) error {
 	c, err := startChild(context.WithoutCancel(ctx), a.cfg.Program, a.set.Postgres, a.set.Kafka, fmt.Sprintf("bench-%d", round))
 	if err != nil {
 		return err

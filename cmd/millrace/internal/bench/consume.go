@@ -12,15 +12,15 @@ import (
 
 // ConsumeConfig describes a benchmark of consumers.
 type ConsumeConfig struct {
-	Rows    int            `json:"rows"` // messages of each topic
-	Rounds  int            `json:"rounds"`
-	Payload int            `json:"payload_bytes"`
-	Keys    int            `json:"keys"`
-	Every   int            `json:"poison_every"` // one message in so many is poison, where there is any
-	Letters int            `json:"letters"`      // dead letters to replay
-	Alone   bool           `json:"alone"`        // without rivals
-	Cap     time.Duration  `json:"-"`            // longest turn of a rival; it is measured by what it did until then
-	Servers servers.Config `json:"-"`
+	Rows        int            `json:"rows"` // messages of each topic
+	Rounds      int            `json:"rounds"`
+	Payload     int            `json:"payload_bytes"`
+	Keys        int            `json:"keys"`
+	Every       int            `json:"poison_every"` // one message in so many is poison, where there is any
+	DeadLetters int            `json:"dead_letters"` // dead letters to replay
+	Alone       bool           `json:"alone"`        // without rivals
+	Cap         time.Duration  `json:"-"`            // longest turn of a rival; it is measured by what it did until then
+	Servers     servers.Config `json:"-"`
 }
 
 // Validate reports everything that is wrong with c.
@@ -31,14 +31,14 @@ func (c ConsumeConfig) Validate() error {
 		need(c.Payload >= 64 && c.Payload <= 900_000, "--payload: must be 64 to 900000 bytes"),
 		need(c.Keys >= 1, "--keys: must be at least 1"),
 		need(c.Every >= 2 && c.Every <= c.Rows, "--poison-every: must be 2 to --rows"),
-		need(c.Letters >= 1, "--letters: must be at least 1"),
+		need(c.DeadLetters >= 1, "--letters: must be at least 1"),
 		need(c.Cap >= time.Second, "--cap: must be at least 1s"),
 	)
 }
 
 // consumeBench is the place where consumers compete.
 type consumeBench struct {
-	*ground
+	*serverGroup
 	cfg     ConsumeConfig
 	results []*consumeResult
 	replay  *consumeResult
@@ -49,12 +49,12 @@ func Consume(ctx context.Context, cfg ConsumeConfig, line *progress.Line) (*Cons
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	g, err := newGround(ctx, cfg.Servers, line)
+	g, err := newServerGroup(ctx, cfg.Servers, line)
 	if err != nil {
 		return nil, err
 	}
 	defer g.close()
-	b := &consumeBench{ground: g, cfg: cfg}
+	b := &consumeBench{serverGroup: g, cfg: cfg}
 	if err := b.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
@@ -62,7 +62,7 @@ func Consume(ctx context.Context, cfg ConsumeConfig, line *progress.Line) (*Cons
 	for _, v := range variants {
 		b.results = append(b.results, &consumeResult{Name: v.name, Rows: cfg.Rows, Note: v.note})
 	}
-	b.replay = &consumeResult{Name: nameReplay, Rows: cfg.Letters, Note: "dead letters sent back without a limit, progress committed"}
+	b.replay = &consumeResult{Name: nameReplay, Rows: cfg.DeadLetters, Note: "dead letters sent back without a limit, progress committed"}
 	for round := range cfg.Rounds {
 		for i := range variants {
 			at := (round + i) % len(variants)
@@ -127,11 +127,11 @@ func (b *consumeBench) clockConsumer(ctx context.Context, v *consumer, group str
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- v.run(runCtx, group, m) }()
-	most := readBudget
+	limit := readBudget
 	if !v.ours {
-		most = b.cfg.Cap
+		limit = b.cfg.Cap
 	}
-	err := m.wait(ctx, most, done, func(n int) { b.line.Show("%s: %d of %d messages", v.name, n, b.cfg.Rows) })
+	err := m.wait(ctx, limit, done, func(n int) { b.line.Show("%s: %d of %d messages", v.name, n, b.cfg.Rows) })
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ const (
 	noPoison    poison = "clean"
 	retryable   poison = "retryable"   // the effect fails each time, after it has written
 	fatal       poison = "fatal"       // so it does, with an error that no retry can heal
-	undecodable poison = "undecodable" // the payload is no JSON
+	undecodable poison = "undecodable" // the payload is not JSON
 )
 
 var poisons = []poison{noPoison, retryable, fatal, undecodable}

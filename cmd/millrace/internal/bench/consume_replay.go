@@ -42,14 +42,14 @@ func (b *consumeBench) replayDeadLetters(ctx context.Context, round int) (err er
 		return err
 	}
 	took := time.Since(began)
-	b.replay.add(res.Replayed, took, b.cfg.Letters)
+	b.replay.add(res.Replayed, took, b.cfg.DeadLetters)
 	b.line.Say("round %d  %-26s %9.0f msg/s  (%d dead letters in %s)", round+1, nameReplay, float64(res.Replayed)/took.Seconds(), res.Replayed, took.Round(time.Millisecond))
 	ends, err := b.broker.Ends(ctx, source)
 	if err != nil {
 		return err
 	}
-	b.replay.Checks.Lost += max(b.cfg.Letters-int(ends.Sum()), 0)
-	b.replay.Checks.Duplicates += max(int(ends.Sum())-b.cfg.Letters, 0)
+	b.replay.Checks.Lost += max(b.cfg.DeadLetters-int(ends.Sum()), 0)
+	b.replay.Checks.Duplicates += max(int(ends.Sum())-b.cfg.DeadLetters, 0)
 	return nil
 }
 
@@ -60,7 +60,7 @@ func (b *consumeBench) fillDeadLetters(ctx context.Context, source, dead string)
 		return err
 	}
 	defer cl.Close()
-	recs := make([]*kgo.Record, b.cfg.Letters)
+	recs := make([]*kgo.Record, b.cfg.DeadLetters)
 	at := time.Now().UTC().Format(time.RFC3339Nano)
 	for n := range recs {
 		r := b.record(noPoison, n, at)

@@ -104,7 +104,7 @@ func (b *consumeBench) oneByOne(ctx context.Context, group string, m *meter) err
 	return sub.Close()
 }
 
-// stockRouter is what Watermill gives, put together as its examples do.
+// stockRouter is what Watermill gives, wired as its examples do.
 func (b *consumeBench) stockRouter(ctx context.Context, p poison, view bool, group string, m *meter) error {
 	o, err := newOneTx(ctx, b.db)
 	if err != nil {

@@ -16,7 +16,7 @@ const rowsPerTx = 10
 
 // fill makes the rows once, in a table that nobody measures, and writes them in
 // transactions of ten into the outbox and into the stock forwarder's table.
-func (a *arena) fill(ctx context.Context) error {
+func (a *drainBench) fill(ctx context.Context) error {
 	if _, err := migrations.Up(ctx, a.db, migrations.Outbox); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ SELECT event_id, json_build_object('destination_topic', '`+topicForwarder+`', 'u
 
 // exec runs statements on one connection that does not wait for the disk: only
 // what is measured has to.
-func (a *arena) exec(ctx context.Context, statements []string) error {
+func (a *drainBench) exec(ctx context.Context, statements []string) error {
 	conn, err := a.db.Conn(ctx)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (a *arena) exec(ctx context.Context, statements []string) error {
 
 // inTransactions is a statement that runs insertSelect over bench_rows, in order
 // and in transactions of ten rows.
-func (a *arena) inTransactions(insertSelect string) string {
+func (a *drainBench) inTransactions(insertSelect string) string {
 	return fmt.Sprintf(`DO $fill$ BEGIN
   FOR lo IN 0 .. %d LOOP
     %s FROM bench_rows WHERE n > lo * %[3]d AND n <= (lo + 1) * %[3]d ORDER BY n;
@@ -80,7 +80,7 @@ func (a *arena) inTransactions(insertSelect string) string {
 END $fill$`, (a.cfg.Rows-1)/rowsPerTx, insertSelect, rowsPerTx)
 }
 
-func (a *arena) readTruth(ctx context.Context) error {
+func (a *drainBench) readTruth(ctx context.Context) error {
 	rows, err := a.db.QueryContext(ctx, `SELECT event_id, key, version FROM bench_rows`)
 	if err != nil {
 		return err

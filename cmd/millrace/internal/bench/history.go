@@ -52,10 +52,10 @@ const (
 
 // historyBench has two outboxes on one server, so that the rounds can alternate.
 type historyBench struct {
-	*ground
+	*serverGroup
 	cfg    HistoryConfig
-	yards  map[string]*yard // by the names of their logs
-	fresh  uint64           // numbers the rows of all backlogs
+	logs   map[string]*entities // by the names of their logs
+	fresh  uint64               // numbers the rows of all backlogs
 	drains map[string]*historyResult
 	delays map[string]*latencyResult
 }
@@ -72,7 +72,7 @@ func History(ctx context.Context, cfg HistoryConfig, line *progress.Line) (*Hist
 		return nil, err
 	}
 	cfg.Seconds = cfg.For.Seconds()
-	g, err := newGround(ctx, cfg.Servers, line)
+	g, err := newServerGroup(ctx, cfg.Servers, line)
 	if err != nil {
 		return nil, err
 	}
@@ -82,23 +82,23 @@ func History(ctx context.Context, cfg HistoryConfig, line *progress.Line) (*Hist
 		return nil, err
 	}
 	defer drop()
-	b := &historyBench{ground: g, cfg: cfg, yards: map[string]*yard{}, drains: map[string]*historyResult{}, delays: map[string]*latencyResult{}}
+	b := &historyBench{serverGroup: g, cfg: cfg, logs: map[string]*entities{}, drains: map[string]*historyResult{}, delays: map[string]*latencyResult{}}
 	for name, dsn := range map[string]string{nameShort: g.set.Postgres, nameLong: dsn} {
-		y, err := newYard(ctx, dsn, "bench."+name, cfg.Keys, cfg.Payload)
+		ent, err := newEntities(ctx, dsn, "bench."+name, cfg.Keys, cfg.Payload)
 		if err != nil {
 			return nil, err
 		}
-		defer y.close()
-		if err := g.set.CreateTopic(ctx, y.topic, partitions); err != nil {
+		defer ent.close()
+		if err := g.set.CreateTopic(ctx, ent.topic, partitions); err != nil {
 			return nil, err
 		}
-		b.yards[name] = y
+		b.logs[name] = ent
 	}
 	if err := b.fillHistory(ctx); err != nil {
 		return nil, fmt.Errorf("fill: %w", err)
 	}
 	// What has just started is slow: the broker's code is not compiled yet.
-	if _, err := b.timeDelay(ctx, b.yards[nameShort]); err != nil {
+	if _, err := b.timeDelay(ctx, b.logs[nameShort]); err != nil {
 		return nil, fmt.Errorf("warm-up: %w", err)
 	}
 	for round := range cfg.Rounds {
@@ -112,13 +112,13 @@ func History(ctx context.Context, cfg HistoryConfig, line *progress.Line) (*Hist
 // fillHistory writes the delivered rows: a cursor is put behind them, as if a
 // relay had carried them long ago.
 func (b *historyBench) fillHistory(ctx context.Context) error {
-	y := b.yards[nameLong]
+	ent := b.logs[nameLong]
 	for done := 0; done < b.cfg.Rows; done += fillChunk {
 		b.line.Show("writing history: %d of %d rows", done, b.cfg.Rows)
-		if err := b.pour(ctx, y, min(fillChunk, b.cfg.Rows-done)); err != nil {
+		if err := b.insert(ctx, ent, min(fillChunk, b.cfg.Rows-done)); err != nil {
 			return err
 		}
-		if _, err := y.db.ExecContext(ctx, `SELECT outbox_make_partitions()`); err != nil {
+		if _, err := ent.db.ExecContext(ctx, `SELECT outbox_make_partitions()`); err != nil {
 			return err
 		}
 	}
@@ -126,7 +126,7 @@ func (b *historyBench) fillHistory(ctx context.Context) error {
 		`INSERT INTO outbox_cursor (relay, position) SELECT '` + relayName + `', max(position) FROM outbox`,
 		`VACUUM ANALYZE outbox`,
 	} {
-		if _, err := y.db.ExecContext(ctx, q); err != nil {
+		if _, err := ent.db.ExecContext(ctx, q); err != nil {
 			return err
 		}
 	}
@@ -135,12 +135,12 @@ func (b *historyBench) fillHistory(ctx context.Context) error {
 }
 
 // pour writes n rows in one transaction, round the keys in rising versions.
-func (b *historyBench) pour(ctx context.Context, y *yard, n int) error {
+func (b *historyBench) insert(ctx context.Context, ent *entities, n int) error {
 	first := b.fresh
 	b.fresh += uint64(n)
-	_, err := y.db.ExecContext(ctx, fmt.Sprintf(`INSERT INTO outbox (topic, key, aggregate_type, aggregate_id, aggregate_version, event_type, payload)
-SELECT '%s', 'poured-' || n %% %[4]d, 'bench', 'poured-' || n %% %[4]d, n + 1, 'bench.row', convert_to(repeat('x', %[5]d), 'UTF8')
-  FROM generate_series(%[2]d::bigint, %[3]d::bigint) n`, y.topic, first, first+uint64(n)-1, b.cfg.Keys, b.cfg.Payload))
+	_, err := ent.db.ExecContext(ctx, fmt.Sprintf(`INSERT INTO outbox (topic, key, aggregate_type, aggregate_id, aggregate_version, event_type, payload)
+SELECT '%s', 'row-' || n %% %[4]d, 'bench', 'row-' || n %% %[4]d, n + 1, 'bench.row', convert_to(repeat('x', %[5]d), 'UTF8')
+  FROM generate_series(%[2]d::bigint, %[3]d::bigint) n`, ent.topic, first, first+uint64(n)-1, b.cfg.Keys, b.cfg.Payload))
 	return err
 }
 
@@ -149,8 +149,8 @@ func (b *historyBench) round(ctx context.Context, round int) error {
 	names := []string{nameShort, nameLong}
 	for i := range names {
 		name := names[(round+i)%2]
-		y := b.yards[name]
-		if err := b.delay(ctx, name, y); err != nil {
+		ent := b.logs[name]
+		if err := b.delay(ctx, name, ent); err != nil {
 			return fmt.Errorf("%s log: %w", name, err)
 		}
 		for _, size := range []struct {
@@ -160,7 +160,7 @@ func (b *historyBench) round(ctx context.Context, round int) error {
 			if size.name == "large" && name == nameLong {
 				continue // the backlog's size is compared on the empty log
 			}
-			if err := b.drain(ctx, name, y, size.name, size.rows, size.of); err != nil {
+			if err := b.drain(ctx, name, ent, size.name, size.rows, size.of); err != nil {
 				return fmt.Errorf("%s log, %s backlog: %w", name, size.name, err)
 			}
 		}
@@ -168,7 +168,7 @@ func (b *historyBench) round(ctx context.Context, round int) error {
 	return nil
 }
 
-func (b *historyBench) delay(ctx context.Context, name string, y *yard) error {
+func (b *historyBench) delay(ctx context.Context, name string, ent *entities) error {
 	r := b.delays[name]
 	if r == nil {
 		r = &latencyResult{Name: name, Note: "latency at the given rate, relay in the writers' process"}
@@ -177,7 +177,7 @@ func (b *historyBench) delay(ctx context.Context, name string, y *yard) error {
 	if err := b.checkpoint(ctx); err != nil {
 		return err
 	}
-	t, err := b.timeDelay(ctx, y)
+	t, err := b.timeDelay(ctx, ent)
 	if err != nil {
 		return err
 	}
@@ -186,14 +186,14 @@ func (b *historyBench) delay(ctx context.Context, name string, y *yard) error {
 	return nil
 }
 
-func (b *historyBench) timeDelay(ctx context.Context, y *yard) (*trial, error) {
-	v := variant{topic: y.topic, start: func(ctx context.Context) (*carrier, error) { return b.startRelay(ctx, y, inProcess) }}
-	return b.timeLatency(ctx, y, v, pace{rate: b.cfg.Rate, length: b.cfg.For, writers: historyWriters}, nil)
+func (b *historyBench) timeDelay(ctx context.Context, ent *entities) (*trial, error) {
+	v := variant{topic: ent.topic, start: func(ctx context.Context) (*pipeline, error) { return b.startRelay(ctx, ent, inProcess) }}
+	return b.timeLatency(ctx, ent, v, pace{rate: b.cfg.Rate, length: b.cfg.For, writers: historyWriters}, nil)
 }
 
 // drain lets a backlog appear before a relay that runs already, several times,
 // and adds the rate. Only the time from the commit to the last record counts.
-func (b *historyBench) drain(ctx context.Context, log string, y *yard, size string, rows, times int) error {
+func (b *historyBench) drain(ctx context.Context, log string, ent *entities, size string, rows, times int) error {
 	key := log + "_" + size
 	r := b.drains[key]
 	if r == nil {
@@ -203,21 +203,21 @@ func (b *historyBench) drain(ctx context.Context, log string, y *yard, size stri
 	if err := b.checkpoint(ctx); err != nil {
 		return err
 	}
-	c, err := b.startRelay(ctx, y, inProcess)
+	c, err := b.startRelay(ctx, ent, inProcess)
 	if err != nil {
 		return err
 	}
-	ledger := check.NewLedger()
+	tally := check.NewTally()
 	var took time.Duration
 	for range times {
-		one, err := b.drainOnce(ctx, y, c, ledger, rows)
+		one, err := b.drainOnce(ctx, ent, c, tally, rows)
 		if err != nil {
 			return errors.Join(err, c.stop())
 		}
 		took += one
 	}
-	v := ledger.Judge(nil)
-	r.Checks.Lost += rows*times - ledger.Seen()
+	v := tally.Judge(nil)
+	r.Checks.Lost += rows*times - tally.Seen()
 	r.Checks.Reordered += v.Reordered
 	r.Checks.Duplicates += v.Duplicates
 	r.Spread.add(round1(float64(rows*times) / took.Seconds()))
@@ -226,8 +226,8 @@ func (b *historyBench) drain(ctx context.Context, log string, y *yard, size stri
 }
 
 // drainOnce measures one backlog and reads it back.
-func (b *historyBench) drainOnce(ctx context.Context, y *yard, c *carrier, ledger *check.Ledger, rows int) (time.Duration, error) {
-	from, err := b.broker.Ends(ctx, y.topic)
+func (b *historyBench) drainOnce(ctx context.Context, ent *entities, c *pipeline, tally *check.Tally, rows int) (time.Duration, error) {
+	from, err := b.broker.Ends(ctx, ent.topic)
 	if err != nil {
 		return 0, err
 	}
@@ -238,8 +238,8 @@ func (b *historyBench) drainOnce(ctx context.Context, y *yard, c *carrier, ledge
 	left := rows
 	var g errgroup.Group
 	g.Go(func() error {
-		return b.broker.Follow(watching, map[string]check.Offsets{y.topic: from}, func(r check.Record) {
-			if ledger.Deliver(r) {
+		return b.broker.Follow(watching, map[string]check.Offsets{ent.topic: from}, func(r check.Record) {
+			if tally.Deliver(r) {
 				if left--; left == 0 {
 					at = time.Now()
 					close(arrived)
@@ -247,7 +247,7 @@ func (b *historyBench) drainOnce(ctx context.Context, y *yard, c *carrier, ledge
 			}
 		})
 	})
-	if err := b.pour(ctx, y, rows); err != nil {
+	if err := b.insert(ctx, ent, rows); err != nil {
 		stop()
 		return 0, errors.Join(err, g.Wait())
 	}

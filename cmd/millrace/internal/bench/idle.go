@@ -39,7 +39,7 @@ const settle = 5 * time.Second
 
 // idleBench measures a child beside the same span with no relay at all.
 type idleBench struct {
-	*ground
+	*serverGroup
 	cfg   IdleConfig
 	admin *sql.DB // on another database, so that looking does not count
 	name  string  // of the database that is looked at
@@ -51,16 +51,16 @@ func Idle(ctx context.Context, cfg IdleConfig, line *progress.Line) (*IdleReport
 		return nil, err
 	}
 	cfg.Seconds = cfg.For.Seconds()
-	g, err := newGround(ctx, cfg.Servers, line)
+	g, err := newServerGroup(ctx, cfg.Servers, line)
 	if err != nil {
 		return nil, err
 	}
 	defer g.close()
-	y, err := newYard(ctx, g.set.Postgres, topicRelay, 1, 100)
+	ent, err := newEntities(ctx, g.set.Postgres, topicRelay, 1, 100)
 	if err != nil {
 		return nil, err
 	}
-	defer y.close()
+	defer ent.close()
 	if err := g.set.CreateTopic(ctx, topicRelay, partitions); err != nil {
 		return nil, err
 	}
@@ -69,22 +69,22 @@ func Idle(ctx context.Context, cfg IdleConfig, line *progress.Line) (*IdleReport
 		return nil, err
 	}
 	defer drop()
-	b := &idleBench{ground: g, cfg: cfg}
+	b := &idleBench{serverGroup: g, cfg: cfg}
 	if b.admin, err = sql.Open("postgres", dsn); err != nil {
 		return nil, err
 	}
 	defer b.admin.Close()
-	if err := y.db.QueryRowContext(ctx, `SELECT current_database()`).Scan(&b.name); err != nil {
+	if err := ent.db.QueryRowContext(ctx, `SELECT current_database()`).Scan(&b.name); err != nil {
 		return nil, err
 	}
-	y.db.SetMaxIdleConns(0) // or they would count
+	ent.db.SetMaxIdleConns(0) // or they would count
 	rep := &IdleReport{Config: cfg, Servers: g.set.Names, Nobody: idleResult{Name: "nobody"}, Relay: idleResult{Name: nameRelay}}
 	for round := range cfg.Rounds {
-		if err := b.round(ctx, y, rep); err != nil {
+		if err := b.round(ctx, ent, rep); err != nil {
 			return nil, fmt.Errorf("round %d: %w", round+1, err)
 		}
-		line.Say("round %d  %.3f%% of a core, %.2f transactions/s (%.2f without a relay), doorbell %t", round+1,
-			last(rep.Relay.CPU), last(rep.Relay.Queries), last(rep.Nobody.Queries), rep.Doorbell)
+		line.Say("round %d  %.3f%% of a core, %.2f transactions/s (%.2f without a relay), listening %t", round+1,
+			last(rep.Relay.CPU), last(rep.Relay.Queries), last(rep.Nobody.Queries), rep.Listening)
 	}
 	rep.finish(g)
 	return rep, nil
@@ -94,11 +94,11 @@ func last(s Spread) float64 { return s.Rounds[len(s.Rounds)-1] }
 
 // round measures the database with nobody there, then beside a relay, then how
 // fast that relay wakes.
-func (b *idleBench) round(ctx context.Context, y *yard, rep *IdleReport) (err error) {
+func (b *idleBench) round(ctx context.Context, ent *entities, rep *IdleReport) (err error) {
 	if err := b.measure(ctx, nil, &rep.Nobody); err != nil {
 		return err
 	}
-	c, err := startChild(ctx, b.cfg.Program, y.dsn, b.set.Kafka, relayName)
+	c, err := startChild(ctx, b.cfg.Program, ent.dsn, b.set.Kafka, relayName)
 	if err != nil {
 		return err
 	}
@@ -106,27 +106,27 @@ func (b *idleBench) round(ctx context.Context, y *yard, rep *IdleReport) (err er
 	if err := b.await(ctx, `SELECT EXISTS (SELECT FROM outbox_cursor WHERE relay = $1 AND lease_until > clock_timestamp())`); err != nil {
 		return fmt.Errorf("the relay does not lead: %w", err)
 	}
-	if err := b.wake(ctx, y, nil); err != nil { // its first message makes it dial the broker
+	if err := b.wake(ctx, ent, nil); err != nil { // its first message makes it dial the broker
 		return err
 	}
 	if err := b.measure(ctx, c, &rep.Relay); err != nil {
 		return err
 	}
 	rep.Relay.RSS.add(c.peakRSS())
-	var hangsOut bool
-	if err := b.ground.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM outbox_doorbell WHERE relay = $1 AND idle_until > clock_timestamp())`, relayName).Scan(&hangsOut); err != nil {
+	var listening bool
+	if err := b.serverGroup.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM outbox_doorbell WHERE relay = $1 AND idle_until > clock_timestamp())`, relayName).Scan(&listening); err != nil {
 		return err
 	}
-	rep.Doorbell = hangsOut
-	return b.wake(ctx, y, &rep.Wake)
+	rep.Listening = listening
+	return b.wake(ctx, ent, &rep.Wake)
 }
 
 // await polls a question about the relay until it is answered with yes.
 func (b *idleBench) await(ctx context.Context, question string) error {
 	var yes bool
 	var err error
-	wait := within(ctx, patience, func() bool {
-		err = b.ground.db.QueryRowContext(ctx, question, relayName).Scan(&yes)
+	wait := within(ctx, startLimit, func() bool {
+		err = b.serverGroup.db.QueryRowContext(ctx, question, relayName).Scan(&yes)
 		return yes
 	})
 	if !yes && err == nil {
@@ -137,7 +137,7 @@ func (b *idleBench) await(ctx context.Context, question string) error {
 
 // measure counts for the configured span.
 func (b *idleBench) measure(ctx context.Context, c *child, r *idleResult) error {
-	b.ground.db.SetMaxIdleConns(0)
+	b.serverGroup.db.SetMaxIdleConns(0)
 	if err := pause(ctx, settle); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (b *idleBench) transactions(ctx context.Context) (n int64, err error) {
 
 // wake writes one message, rings, and adds the milliseconds until a consumer
 // has it to s (nil: nowhere).
-func (b *idleBench) wake(ctx context.Context, y *yard, s *Spread) error {
+func (b *idleBench) wake(ctx context.Context, ent *entities, s *Spread) error {
 	from, err := b.broker.Ends(ctx, topicRelay)
 	if err != nil {
 		return err
@@ -194,15 +194,15 @@ func (b *idleBench) wake(ctx context.Context, y *yard, s *Spread) error {
 	if err := pause(ctx, time.Second); err != nil { // for the consumer to be there
 		return err
 	}
-	_, err = y.db.ExecContext(ctx, `SELECT outbox_append($1, 'key', 'x'::text, event_id => $2)`, topicRelay, id.String())
+	_, err = ent.db.ExecContext(ctx, `SELECT outbox_append($1, 'key', 'x'::text, event_id => $2)`, topicRelay, id.String())
 	committed := time.Now()
 	if err == nil {
-		_, err = y.db.ExecContext(ctx, `SELECT outbox_ring()`)
+		_, err = ent.db.ExecContext(ctx, `SELECT outbox_ring()`)
 	}
 	if err != nil {
 		return err
 	}
-	wait, cancel := context.WithTimeout(ctx, patience)
+	wait, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	select {
 	case at := <-arrived:

@@ -10,8 +10,8 @@ import (
 type IdleReport struct {
 	CPUPercent float64      `json:"cpu_percent"` // of one core, the relay's process
 	Queries    float64      `json:"queries_per_second"`
-	Doorbell   bool         `json:"doorbell"` // hung out at the end of the last round
-	Wake       Spread       `json:"wake_ms"`  // from a commit to the consumer while the relay sleeps
+	Listening  bool         `json:"listening"` // whether the relay waited for a wake-up at the end of the last round
+	Wake       Spread       `json:"wake_ms"`   // from a commit to the consumer while the relay sleeps
 	Results    []idleResult `json:"results"`
 	Config     IdleConfig   `json:"config"`
 
@@ -31,7 +31,7 @@ type idleResult struct {
 }
 
 // finish sums up. Queries are the relay's own: less what the database does alone.
-func (r *IdleReport) finish(g *ground) {
+func (r *IdleReport) finish(g *serverGroup) {
 	r.CPUPercent = r.Relay.CPU.Median
 	r.Queries = round3(max(r.Relay.Queries.Median-r.Nobody.Queries.Median, 0))
 	r.Nobody.Note, r.Relay.Note = "the same span without a relay", "`millrace relay` as a process of its own, leading, nothing to deliver"
@@ -51,6 +51,6 @@ func (r *IdleReport) Table() [][]string {
 
 // Summary says what the table's figures are.
 func (r *IdleReport) Summary() string {
-	return fmt.Sprintf("medians of %d rounds of %gs; doorbell hung out: %t; commit to consumer while it sleeps: %.1f ms (max %.1f); %s",
-		r.Config.Rounds, r.Config.Seconds, r.Doorbell, r.Wake.Median, r.Wake.Max, where(r.Servers, r.Machine))
+	return fmt.Sprintf("medians of %d rounds of %gs; waiting for a wake-up: %t; commit to consumer while it is idle: %.1f ms (max %.1f); %s",
+		r.Config.Rounds, r.Config.Seconds, r.Listening, r.Wake.Median, r.Wake.Max, where(r.Servers, r.Machine))
 }

@@ -13,7 +13,7 @@ import (
 
 // LatencyConfig describes a benchmark of the way from commit to consumer.
 type LatencyConfig struct {
-	Rate    int            `json:"rate"` // transactions per second, all writers together; 0: as many as they can
+	Rate    int            `json:"rate"` // transactions per second, over all writers; 0: as many as they can
 	For     time.Duration  `json:"-"`    // of each variant in each round
 	Seconds float64        `json:"seconds"`
 	Rounds  int            `json:"rounds"`
@@ -33,7 +33,7 @@ func (c LatencyConfig) Validate() error {
 		need(c.Rate >= 0, "--rate: must be at least 1, or 0 for full speed"),
 		need(c.For >= 100*time.Millisecond, "--for: must be at least 100ms"),
 		need(c.Rounds >= 1, "--rounds: must be at least 1"),
-		need(c.Writers >= 1 && c.Writers <= yardConnections/2, "--writers: must be 1 to 40"),
+		need(c.Writers >= 1 && c.Writers <= entityConnections/2, "--writers: must be 1 to 40"),
 		need(c.Payload >= 1 && c.Payload <= 900_000, "--payload: must be 1 to 900000 bytes"),
 		need(c.Keys >= 1, "--keys: must be at least 1"),
 		need(c.Age >= 0 && (c.Age == 0 || c.LongTx), "--age: must be positive, and needs --long-tx"),
@@ -53,7 +53,7 @@ func problems(errs ...error) error { return errors.Join(errs...) }
 const (
 	nameInProcess = "in_process"
 	namePolling   = "polling"
-	nameDoorbell  = "doorbell"
+	nameListener  = "listener"
 	nameDirect    = "direct"
 )
 
@@ -61,7 +61,7 @@ const (
 type variant struct {
 	name, note, topic string
 	longTx            bool
-	start             func(ctx context.Context) (*carrier, error)
+	start             func(ctx context.Context) (*pipeline, error)
 }
 
 // Latency runs the benchmark.
@@ -70,16 +70,16 @@ func Latency(ctx context.Context, cfg LatencyConfig, line *progress.Line) (*Late
 		return nil, err
 	}
 	cfg.Seconds, cfg.AgeSecs = cfg.For.Seconds(), cfg.Age.Seconds()
-	g, err := newGround(ctx, cfg.Servers, line)
+	g, err := newServerGroup(ctx, cfg.Servers, line)
 	if err != nil {
 		return nil, err
 	}
 	defer g.close()
-	y, err := newYard(ctx, g.set.Postgres, topicRelay, cfg.Keys, cfg.Payload)
+	ent, err := newEntities(ctx, g.set.Postgres, topicRelay, cfg.Keys, cfg.Payload)
 	if err != nil {
 		return nil, err
 	}
-	defer y.close()
+	defer ent.close()
 	for _, topic := range []string{topicRelay, topicForwarder} {
 		if err := g.set.CreateTopic(ctx, topic, partitions); err != nil {
 			return nil, err
@@ -97,24 +97,24 @@ func Latency(ctx context.Context, cfg LatencyConfig, line *progress.Line) (*Late
 		}
 		defer elsewhere.Close()
 	}
-	results, err := g.raceLatency(ctx, cfg, y, elsewhere)
+	results, err := g.raceLatency(ctx, cfg, ent, elsewhere)
 	if err != nil {
 		return nil, err
 	}
 	return newLatencyReport(cfg, g, results), nil
 }
 
-func (g *ground) latencyVariants(cfg LatencyConfig, y *yard) []variant {
-	relay := func(w wakeUp) func(context.Context) (*carrier, error) {
-		return func(ctx context.Context) (*carrier, error) { return g.startRelay(ctx, y, w) }
+func (g *serverGroup) latencyVariants(cfg LatencyConfig, ent *entities) []variant {
+	relay := func(w wakeUp) func(context.Context) (*pipeline, error) {
+		return func(ctx context.Context) (*pipeline, error) { return g.startRelay(ctx, ent, w) }
 	}
 	all := []variant{
 		{name: nameInProcess, topic: topicRelay, start: relay(inProcess), note: "relay in the writers' process, woken after each commit"},
-		{name: namePolling, topic: topicRelay, start: relay(byPolling), note: "relay that is told nothing and polls"},
-		{name: nameDoorbell, topic: topicRelay, start: relay(byDoorbell), note: "relay woken through Postgres, as if it ran elsewhere"},
+		{name: namePolling, topic: topicRelay, start: relay(byPolling), note: "relay without wake-ups, which polls"},
+		{name: nameListener, topic: topicRelay, start: relay(byListener), note: "relay woken through Postgres, as if it ran elsewhere"},
 		{name: nameDirect, topic: topicRelay, start: g.startDirect, note: "the ceiling: no outbox, each message produced after its commit; a crash loses it"},
 		{
-			name: nameTuned, topic: topicForwarder, start: func(ctx context.Context) (*carrier, error) { return g.startStock(ctx, y) },
+			name: nameTuned, topic: topicForwarder, start: func(ctx context.Context) (*pipeline, error) { return g.startStock(ctx, ent) },
 			note: "Watermill forwarder with a batch of 1000 and a poll interval of 1 ms; writers use its own publishers",
 		},
 	}
@@ -136,15 +136,15 @@ func (g *ground) latencyVariants(cfg LatencyConfig, y *yard) []variant {
 }
 
 // raceLatency runs the rounds: each variant once, in rotating order.
-func (g *ground) raceLatency(ctx context.Context, cfg LatencyConfig, y *yard, elsewhere *sql.DB) ([]*latencyResult, error) {
-	variants := g.latencyVariants(cfg, y)
+func (g *serverGroup) raceLatency(ctx context.Context, cfg LatencyConfig, ent *entities, elsewhere *sql.DB) ([]*latencyResult, error) {
+	variants := g.latencyVariants(cfg, ent)
 	results := make([]*latencyResult, len(variants))
 	for i, v := range variants {
 		results[i] = &latencyResult{Name: v.name, LongTx: v.longTx, Note: v.note}
 	}
 	// What has just started is slow: the broker's code is not compiled yet.
 	speed := pace{cfg.Rate, cfg.For, cfg.Writers, cfg.Age}
-	warmUp, err := g.timeLatency(ctx, y, variants[0], speed, elsewhere)
+	warmUp, err := g.timeLatency(ctx, ent, variants[0], speed, elsewhere)
 	if err != nil {
 		return nil, fmt.Errorf("warm-up: %w", err)
 	}
@@ -156,7 +156,7 @@ func (g *ground) raceLatency(ctx context.Context, cfg LatencyConfig, y *yard, el
 			if err := g.checkpoint(ctx); err != nil {
 				return nil, err
 			}
-			t, err := g.timeLatency(ctx, y, v, speed, elsewhere)
+			t, err := g.timeLatency(ctx, ent, v, speed, elsewhere)
 			if err != nil {
 				return nil, fmt.Errorf("%s, round %d: %w", v.name, round+1, err)
 			}

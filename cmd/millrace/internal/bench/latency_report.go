@@ -60,7 +60,7 @@ func (r *latencyResult) quantiles() Quantiles {
 	return Quantiles{r.P50.Median, r.P99.Median, r.Max.Max}
 }
 
-func newLatencyReport(cfg LatencyConfig, g *ground, results []*latencyResult) *LatencyReport {
+func newLatencyReport(cfg LatencyConfig, g *serverGroup, results []*latencyResult) *LatencyReport {
 	rep := &LatencyReport{Ratios: map[string]float64{}, Results: results, Config: cfg, Servers: g.set.Names, Machine: g.watch.stop()}
 	by := map[string]*latencyResult{}
 	for _, r := range results {

@@ -29,7 +29,7 @@ type LocksConfig struct {
 // Validate reports everything that is wrong with c.
 func (c LocksConfig) Validate() error {
 	return problems(
-		need(c.Workers >= 1 && c.Workers <= yardConnections, "--workers: must be 1 to 80"),
+		need(c.Workers >= 1 && c.Workers <= entityConnections, "--workers: must be 1 to 80"),
 		need(c.For >= 50*time.Millisecond, "--for: must be at least 50ms"),
 		need(c.Rounds >= 1, "--rounds: must be at least 1"),
 	)

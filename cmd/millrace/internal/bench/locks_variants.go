@@ -31,7 +31,7 @@ func (b *locksBench) redisClient() (*redis.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = 5*time.Second, 5*time.Second, 5*time.Second // a busy machine is no failure
+	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = 5*time.Second, 5*time.Second, 5*time.Second // a busy machine is not a failure
 	o.PoolSize, o.MinIdleConns = b.cfg.Workers, b.cfg.Workers
 	return redis.NewClient(o), nil
 }
@@ -54,9 +54,9 @@ func (b *locksBench) variants(ctx context.Context) (all []lockVariant, done func
 		return nil, done, err
 	}
 	return []lockVariant{
-		{namePostgresLocks, "adapters/schedule: owner, fence, least time; Postgres that syncs to disk", false, pairOf(pg)},
-		{nameRedisLocks, "adapters/schedule: owner, fence, least time, epoch", false, pairOf(rd)},
-		{nameRedislock, "v0.10.0: owner; no fence, least time or epoch", true, b.redislock()},
+		{namePostgresLocks, "adapters/schedule: owner, fence, minimum hold; Postgres that syncs to disk", false, pairOf(pg)},
+		{nameRedisLocks, "adapters/schedule: owner, fence, minimum hold, epoch", false, pairOf(rd)},
+		{nameRedislock, "v0.10.0: owner; no fence, minimum hold or epoch", true, b.redislock()},
 		{nameShedLock, "what ShedLock's JDBC provider sends, with the time of the database: no owner beyond the host, no fence", true, b.shedlock()},
 	}, done, nil
 }

@@ -42,9 +42,9 @@ func (m *meter) read() (int, time.Duration) {
 // startWithin bounds the wait for the first message.
 const startWithin = time.Minute
 
-// wait returns when the meter is full or, after most since the first message,
+// wait returns when the meter is full or, after limit since the first message,
 // with what it has.
-func (m *meter) wait(ctx context.Context, most time.Duration, ended <-chan error, show func(n int)) error {
+func (m *meter) wait(ctx context.Context, limit time.Duration, ended <-chan error, show func(n int)) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	called := time.Now()
@@ -63,7 +63,7 @@ func (m *meter) wait(ctx context.Context, most time.Duration, ended <-chan error
 				continue
 			}
 			show(int(m.n.Load()))
-			if now.UnixNano()-began >= int64(most) {
+			if now.UnixNano()-began >= int64(limit) {
 				m.ended.CompareAndSwap(0, now.UnixNano())
 				return nil
 			}

@@ -14,7 +14,7 @@ const topicRelay = "bench.millrace"
 
 // relay is what `millrace relay` runs, under a name of its own each round, so
 // that it starts at the first row.
-func (a *arena) relay(ctx context.Context, round int) error {
+func (a *drainBench) relay(ctx context.Context, round int) error {
 	db, err := pgstore.Open(a.set.Postgres, pgstore.OpenConfig{})
 	if err != nil {
 		return err

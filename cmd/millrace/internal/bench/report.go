@@ -59,7 +59,7 @@ func (r *result) add(delivered int, took time.Duration, rows int) {
 	r.Median = round1((sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2)
 }
 
-func newReport(cfg Config, g *ground, results []*result) *Report {
+func newReport(cfg Config, g *serverGroup, results []*result) *Report {
 	by := map[string]*result{}
 	for _, r := range results {
 		by[r.Name] = r

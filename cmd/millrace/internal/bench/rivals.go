@@ -10,7 +10,7 @@ const (
 	nameCeiling   = "ceiling"
 )
 
-func (a *arena) rivals() []*rival {
+func (a *drainBench) rivals() []*rival {
 	ours := &rival{
 		name: nameRelay, topic: topicRelay, run: a.relay,
 		note: "the relay with its defaults: acks=all, idempotent, order per key, cursor saved",
@@ -21,8 +21,8 @@ func (a *arena) rivals() []*rival {
 	if a.cfg.Alone {
 		return []*rival{ours}
 	}
-	byDefault := stock{g: a.ground, group: "default"}
-	tuned := stock{g: a.ground, group: "tuned", batch: 1000, poll: time.Millisecond}
+	byDefault := stock{g: a.serverGroup, group: "default"}
+	tuned := stock{g: a.serverGroup, group: "tuned", batch: 1000, poll: time.Millisecond}
 	return []*rival{
 		ours,
 		{

@@ -22,7 +22,7 @@ type rival struct {
 const pollEvery = 5 * time.Millisecond
 
 // round measures r once and checks what it did.
-func (a *arena) round(ctx context.Context, r *rival, round int, res *result) error {
+func (a *drainBench) round(ctx context.Context, r *rival, round int, res *result) error {
 	if err := a.checkpoint(ctx); err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (a *arena) round(ctx context.Context, r *rival, round int, res *result) err
 
 // clock runs r until all rows are in the topic or the time is up, and returns
 // how many arrived in which time. The rival has stopped when it returns.
-func (a *arena) clock(ctx context.Context, r *rival, round int, from check.Offsets) (int, time.Duration, error) {
+func (a *drainBench) clock(ctx context.Context, r *rival, round int, from check.Offsets) (int, time.Duration, error) {
 	runCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
@@ -73,18 +73,18 @@ func (a *arena) clock(ctx context.Context, r *rival, round int, from check.Offse
 
 // judge reads the round back. A round that was cut short is judged for order and
 // duplicates only.
-func (a *arena) judge(ctx context.Context, r *rival, from check.Offsets, delivered int, res *result) error {
+func (a *drainBench) judge(ctx context.Context, r *rival, from check.Offsets, delivered int, res *result) error {
 	ctx, cancel := context.WithTimeout(ctx, readBudget)
 	defer cancel()
 	to, err := a.broker.Ends(ctx, r.topic)
 	if err != nil {
 		return err
 	}
-	ledger := check.NewLedger()
-	if err := a.broker.Read(ctx, r.topic, from, to, func(rec check.Record) { ledger.Deliver(rec) }); err != nil {
+	tally := check.NewTally()
+	if err := a.broker.Read(ctx, r.topic, from, to, func(rec check.Record) { tally.Deliver(rec) }); err != nil {
 		return err
 	}
-	v := ledger.Judge(a.truth)
+	v := tally.Judge(a.truth)
 	if delivered < a.cfg.Rows {
 		v.Lost = 0
 	}

@@ -21,7 +21,7 @@ const (
 // stock is Watermill's forwarder: its SQL subscriber, its Kafka publisher with
 // the record key from the metadata, everything else as tune leaves it.
 type stock struct {
-	g     *ground
+	g     *serverGroup
 	group string
 	batch int           // 0 = default 100
 	poll  time.Duration // 0 = default 1 s

@@ -18,7 +18,7 @@ import (
 
 // pace is how hard the writers write.
 type pace struct {
-	rate    int // transactions per second, all together; 0: as many as they can
+	rate    int // transactions per second, over all writers; 0: as many as they can
 	length  time.Duration
 	writers int
 	age     time.Duration // of the long transactions, if there are any, before it counts
@@ -43,13 +43,13 @@ func (t *trial) String() string {
 		latency.Milliseconds(t.latency.Max()), t.committed, t.rate, t.undelivered)
 }
 
-// tracker brings the two ends of each message together.
+// tracker matches the two ends of each message.
 type tracker struct {
 	mu       sync.Mutex
 	measured bool                    // false while warming up
 	commits  map[uuid.UUID]committed // not seen yet
 	seen     map[uuid.UUID]time.Time // by a consumer that was faster than the answer to COMMIT
-	ledger   *check.Ledger
+	tally    *check.Tally
 	events   []check.Event
 	count    int // of measured commits
 	latency  *latency.Recorder
@@ -61,7 +61,7 @@ type committed struct {
 }
 
 func newTracker() *tracker {
-	return &tracker{commits: map[uuid.UUID]committed{}, seen: map[uuid.UUID]time.Time{}, ledger: check.NewLedger(), latency: &latency.Recorder{}}
+	return &tracker{commits: map[uuid.UUID]committed{}, seen: map[uuid.UUID]time.Time{}, tally: check.NewTally(), latency: &latency.Recorder{}}
 }
 
 // committed notes that e's commit has returned at the given time.
@@ -85,7 +85,7 @@ func (t *tracker) committed(e check.Event, at time.Time) {
 
 func (t *tracker) arrived(r check.Record) {
 	now := time.Now()
-	if !t.ledger.Deliver(r) {
+	if !t.tally.Deliver(r) {
 		return
 	}
 	t.mu.Lock()
@@ -131,7 +131,7 @@ func (t *tracker) result(took time.Duration) *trial {
 }
 
 // timeLatency lets writers write at their pace and watches the topic.
-func (g *ground) timeLatency(ctx context.Context, y *yard, v variant, p pace, elsewhere *sql.DB) (*trial, error) {
+func (g *serverGroup) timeLatency(ctx context.Context, ent *entities, v variant, p pace, elsewhere *sql.DB) (*trial, error) {
 	from, err := g.broker.Ends(ctx, v.topic)
 	if err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (g *ground) timeLatency(ctx context.Context, y *yard, v variant, p pace, el
 	if !v.longTx {
 		p.age = 0
 	} else {
-		if release, err = g.hold(ctx, elsewhere, y.db); err != nil {
+		if release, err = g.hold(ctx, elsewhere, ent.db); err != nil {
 			return nil, errors.Join(err, c.stop())
 		}
 	}
@@ -154,11 +154,11 @@ func (g *ground) timeLatency(ctx context.Context, y *yard, v variant, p pace, el
 	watch.Go(func() error {
 		return g.broker.Follow(watching, map[string]check.Offsets{v.topic: from}, k.arrived)
 	})
-	t, err := g.writeAndWait(ctx, y, c, k, p)
+	t, err := g.writeAndWait(ctx, ent, c, k, p)
 	release()
 	if err == nil {
 		_ = until(ctx, "", func() bool { return k.open() == 0 }) // what is missing then is lost, and leaves nothing to the next trial
-		t.verdict = k.ledger.Judge(k.events)
+		t.verdict = k.tally.Judge(k.events)
 	}
 	stopWatching()
 	err = errors.Join(err, watch.Wait(), c.stop())
@@ -166,10 +166,10 @@ func (g *ground) timeLatency(ctx context.Context, y *yard, v variant, p pace, el
 }
 
 // writeAndWait warms up, writes, and waits for the arrivals.
-func (g *ground) writeAndWait(ctx context.Context, y *yard, c *carrier, k *tracker, p pace) (*trial, error) {
+func (g *serverGroup) writeAndWait(ctx context.Context, ent *entities, c *pipeline, k *tracker, p pace) (*trial, error) {
 	warmUp := p
 	warmUp.length = max(min(time.Second, p.length/2), p.age)
-	if err := y.write(ctx, c, warmUp, k.committed); err != nil {
+	if err := ent.write(ctx, c, warmUp, k.committed); err != nil {
 		return nil, err
 	}
 	none := func() bool { return k.open() == 0 }
@@ -178,7 +178,7 @@ func (g *ground) writeAndWait(ctx context.Context, y *yard, c *carrier, k *track
 	}
 	k.measure()
 	began := time.Now()
-	if err := y.write(ctx, c, p, k.committed); err != nil {
+	if err := ent.write(ctx, c, p, k.committed); err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
@@ -192,7 +192,7 @@ func (g *ground) writeAndWait(ctx context.Context, y *yard, c *carrier, k *track
 
 // write lets the writers write at their pace: each transaction has its time,
 // which does not move when one before it was late.
-func (y *yard) write(ctx context.Context, c *carrier, p pace, committed func(check.Event, time.Time)) error {
+func (ent *entities) write(ctx context.Context, c *pipeline, p pace, committed func(check.Event, time.Time)) error {
 	var g errgroup.Group
 	began, every := time.Now(), time.Duration(0)
 	if p.rate > 0 {
@@ -207,7 +207,7 @@ func (y *yard) write(ctx context.Context, c *carrier, p pace, committed func(che
 				if p.rate == 0 {
 					due = time.Since(began)
 				}
-				e, err := y.saveAnd(ctx, func(tx *sql.Tx, m outbox.Message) error { return c.append(ctx, tx, m) })
+				e, err := ent.saveAnd(ctx, func(tx *sql.Tx, m outbox.Message) error { return c.append(ctx, tx, m) })
 				if err != nil {
 					return err
 				}

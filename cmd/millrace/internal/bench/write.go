@@ -31,7 +31,7 @@ type WriteConfig struct {
 func (c WriteConfig) Validate() error {
 	clients := len(c.Clients) > 0
 	for _, n := range c.Clients {
-		clients = clients && n >= 1 && n <= yardConnections
+		clients = clients && n >= 1 && n <= entityConnections
 	}
 	return problems(
 		need(clients, "--clients: give numbers from 1 to 80"),
@@ -44,13 +44,13 @@ func (c WriteConfig) Validate() error {
 
 // The variants' names in results.
 const (
-	nameWithout    = "without"
-	nameAppend     = "append"
-	nameUnprepared = "append_unprepared"
-	nameTogether   = "together"
-	nameCommit     = "together_commit"
-	nameStatement  = "without_transaction"
-	nameEmpty      = "begin_commit"
+	nameWithout      = "without"
+	nameAppend       = "append"
+	nameUnprepared   = "append_unprepared"
+	nameEntityWriter = "entity_writer"
+	nameCommit       = "entity_writer_commit"
+	nameStatement    = "without_transaction"
+	nameEmpty        = "begin_commit"
 )
 
 // writeVariant is one kind of transaction.
@@ -66,17 +66,17 @@ func Write(ctx context.Context, cfg WriteConfig, line *progress.Line) (*WriteRep
 		return nil, err
 	}
 	cfg.Seconds = cfg.For.Seconds()
-	g, err := newGround(ctx, cfg.Servers, line)
+	g, err := newServerGroup(ctx, cfg.Servers, line)
 	if err != nil {
 		return nil, err
 	}
 	defer g.close()
-	y, err := newYard(ctx, g.set.Postgres, topicRelay, cfg.Keys, cfg.Payload)
+	ent, err := newEntities(ctx, g.set.Postgres, topicRelay, cfg.Keys, cfg.Payload)
 	if err != nil {
 		return nil, err
 	}
-	defer y.close()
-	variants, done, err := y.writeVariants(ctx)
+	defer ent.close()
+	variants, done, err := ent.writeVariants(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -90,63 +90,63 @@ func Write(ctx context.Context, cfg WriteConfig, line *progress.Line) (*WriteRep
 
 // writeVariants are the same business transaction without and with an outbox,
 // and an empty one, which shows what BEGIN and COMMIT alone take.
-func (y *yard) writeVariants(ctx context.Context) (variants []writeVariant, done func(), err error) {
-	plain, err := pgstore.New(y.db, pgstore.Config{})
+func (ent *entities) writeVariants(ctx context.Context) (variants []writeVariant, done func(), err error) {
+	plain, err := pgstore.New(ent.db, pgstore.Config{})
 	if err != nil {
 		return nil, nil, err
 	}
-	together, err := pgstore.NewEntityWriter(y.db, upsertEntity, pgstore.EntityWriterConfig{})
+	entityWriter, err := pgstore.NewEntityWriter(ent.db, upsertEntity, pgstore.EntityWriterConfig{})
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := together.Prepare(ctx); err != nil {
+	if err := entityWriter.Prepare(ctx); err != nil {
 		return nil, nil, err
 	}
-	prepared, err1 := outbox.NewWriter(y.store, outbox.WriterConfig{})
+	prepared, err1 := outbox.NewWriter(ent.store, outbox.WriterConfig{})
 	unprepared, err2 := outbox.NewWriter(plain, outbox.WriterConfig{})
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, nil, err
 	}
 	with := func(w *outbox.Writer) func(context.Context) error {
 		return func(ctx context.Context) error {
-			_, err := y.saveAnd(ctx, func(tx *sql.Tx, m outbox.Message) error { return w.Append(ctx, tx, m) })
+			_, err := ent.saveAnd(ctx, func(tx *sql.Tx, m outbox.Message) error { return w.Append(ctx, tx, m) })
 			return err
 		}
 	}
 	return []writeVariant{
 		{nameWithout, "the entity alone: BEGIN, upsert, COMMIT", 3, func(ctx context.Context) error {
-			_, err := y.saveAnd(ctx, func(*sql.Tx, outbox.Message) error { return nil })
+			_, err := ent.saveAnd(ctx, func(*sql.Tx, outbox.Message) error { return nil })
 			return err
 		}},
 		{nameAppend, "BEGIN, upsert, Writer.Append on a prepared store, COMMIT", 4, with(prepared)},
 		{nameUnprepared, "the same on a store that was not prepared", 5, with(unprepared)},
-		{nameTogether, "BEGIN, upsert and outbox insert as one prepared statement (pgstore.Together), COMMIT", 3, func(ctx context.Context) error {
-			key := y.key()
-			m := y.message(key, 0)
+		{nameEntityWriter, "BEGIN, upsert and outbox insert as one prepared statement (pgstore.EntityWriter), COMMIT", 3, func(ctx context.Context) error {
+			key := ent.key()
+			m := ent.message(key, 0)
 			var version int64
-			return y.transaction(ctx, func(tx *sql.Tx) error {
-				return together.Append(ctx, tx, []any{key, string(y.body)}, []any{&version}, m)
+			return ent.transaction(ctx, func(tx *sql.Tx) error {
+				return entityWriter.Append(ctx, tx, []any{key, string(ent.body)}, []any{&version}, m)
 			})
 		}},
-		{nameCommit, "the same statement as a transaction of its own (Together.Commit)", 1, func(ctx context.Context) error {
-			key := y.key()
-			m := y.message(key, 0)
+		{nameCommit, "the same statement as a transaction of its own (EntityWriter.Commit)", 1, func(ctx context.Context) error {
+			key := ent.key()
+			m := ent.message(key, 0)
 			var version int64
-			return together.Commit(ctx, []any{key, string(y.body)}, []any{&version}, m)
+			return entityWriter.Commit(ctx, []any{key, string(ent.body)}, []any{&version}, m)
 		}},
 		{nameStatement, "the entity alone as a transaction of its own", 1, func(ctx context.Context) error {
 			var version int64
-			return y.upsert.QueryRowContext(ctx, y.key(), string(y.body)).Scan(&version)
+			return ent.upsert.QueryRowContext(ctx, ent.key(), string(ent.body)).Scan(&version)
 		}},
 		{nameEmpty, "BEGIN and COMMIT with nothing between, and so nothing to sync: the round trips that all of them share", 2, func(ctx context.Context) error {
-			return y.transaction(ctx, func(*sql.Tx) error { return nil })
+			return ent.transaction(ctx, func(*sql.Tx) error { return nil })
 		}},
-	}, func() { _ = together.Close() }, nil
+	}, func() { _ = entityWriter.Close() }, nil
 }
 
 // raceWriters runs the rounds: in each one every variant with every number of
 // clients once, in rotating order.
-func (g *ground) raceWriters(ctx context.Context, cfg WriteConfig, variants []writeVariant) ([]*writeResult, error) {
+func (g *serverGroup) raceWriters(ctx context.Context, cfg WriteConfig, variants []writeVariant) ([]*writeResult, error) {
 	var results []*writeResult
 	for _, clients := range cfg.Clients {
 		for _, v := range variants {

@@ -20,17 +20,17 @@ type WriteReport struct {
 // WriteRatios are transactions per second by those without an outbox, medians
 // over the rounds of the ratio within each round.
 type WriteRatios struct {
-	WithVsWithout float64               `json:"with_vs_without"` // Writer.Append, at the number of clients where it is least
+	WithVsWithout float64               `json:"with_vs_without"` // Writer.Append, at the number of clients where it is smallest
 	At            map[string]WriteRatio `json:"at"`              // by number of clients
 }
 
 // WriteRatio is one number of clients.
 type WriteRatio struct {
-	WithVsWithout       Spread `json:"with_vs_without"`
-	UnpreparedVsWithout Spread `json:"unprepared_vs_without"`
-	TogetherVsWithout   Spread `json:"together_vs_without"`
-	CommitVsWithout     Spread `json:"together_commit_vs_without"`
-	CommitVsStatement   Spread `json:"together_commit_vs_without_transaction"`
+	WithVsWithout         Spread `json:"with_vs_without"`
+	UnpreparedVsWithout   Spread `json:"unprepared_vs_without"`
+	EntityWriterVsWithout Spread `json:"entity_writer_vs_without"`
+	CommitVsWithout       Spread `json:"entity_writer_commit_vs_without"`
+	CommitVsStatement     Spread `json:"entity_writer_commit_vs_without_transaction"`
 }
 
 // writeResult is one variant's rounds with one number of clients, in
@@ -51,7 +51,7 @@ func (r *writeResult) add(perSecond float64) {
 	}
 }
 
-func newWriteReport(cfg WriteConfig, g *ground, results []*writeResult) *WriteReport {
+func newWriteReport(cfg WriteConfig, g *serverGroup, results []*writeResult) *WriteReport {
 	rep := &WriteReport{
 		Ratios:  WriteRatios{At: map[string]WriteRatio{}},
 		Results: results, Config: cfg, Servers: g.set.Names, Machine: g.watch.stop(),
@@ -64,15 +64,15 @@ func newWriteReport(cfg WriteConfig, g *ground, results []*writeResult) *WriteRe
 			}
 		}
 		at := WriteRatio{
-			WithVsWithout:       paired(by[nameAppend], by[nameWithout]),
-			UnpreparedVsWithout: paired(by[nameUnprepared], by[nameWithout]),
-			TogetherVsWithout:   paired(by[nameTogether], by[nameWithout]),
-			CommitVsWithout:     paired(by[nameCommit], by[nameWithout]),
-			CommitVsStatement:   paired(by[nameCommit], by[nameStatement]),
+			WithVsWithout:         paired(by[nameAppend], by[nameWithout]),
+			UnpreparedVsWithout:   paired(by[nameUnprepared], by[nameWithout]),
+			EntityWriterVsWithout: paired(by[nameEntityWriter], by[nameWithout]),
+			CommitVsWithout:       paired(by[nameCommit], by[nameWithout]),
+			CommitVsStatement:     paired(by[nameCommit], by[nameStatement]),
 		}
 		rep.Ratios.At[strconv.Itoa(clients)] = at
-		if least := &rep.Ratios.WithVsWithout; *least == 0 || at.WithVsWithout.Median < *least {
-			*least = at.WithVsWithout.Median
+		if lowest := &rep.Ratios.WithVsWithout; *lowest == 0 || at.WithVsWithout.Median < *lowest {
+			*lowest = at.WithVsWithout.Median
 		}
 	}
 	return rep
@@ -89,8 +89,8 @@ func (r *WriteReport) Table() [][]string {
 			share = fmt.Sprint(at.WithVsWithout.Median)
 		case nameUnprepared:
 			share = fmt.Sprint(at.UnpreparedVsWithout.Median)
-		case nameTogether:
-			share = fmt.Sprint(at.TogetherVsWithout.Median)
+		case nameEntityWriter:
+			share = fmt.Sprint(at.EntityWriterVsWithout.Median)
 		case nameCommit:
 			share = fmt.Sprint(at.CommitVsWithout.Median)
 		}

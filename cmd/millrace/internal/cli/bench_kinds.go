@@ -89,14 +89,14 @@ func (a *app) benchLatency() *cobra.Command {
 		long: `Lets writers change an entity and append a message at a steady pace and measures
 the time from the return of COMMIT until an independent consumer has the record:
 with a relay in the writers' process, with one that only polls, with one behind the
-doorbell, with no outbox at all (produced right after the commit: the ceiling), and
+listener, with no outbox at all (produced right after the commit: the ceiling), and
 with Watermill's tuned forwarder, in turns.` + benchServersText,
 		example: `  millrace bench latency --rate 1000 --for 10s
   millrace bench latency --rate 1000 --for 10s --long-tx --json
   millrace bench latency --rate 0 --for 30s --alone`,
 		servers: &cfg.Servers, validate: func() error { return cfg.Validate() },
 		flags: func(f *pflag.FlagSet) {
-			f.IntVar(&cfg.Rate, "rate", 1000, "transactions per second, all writers together; 0 = as many as they can")
+			f.IntVar(&cfg.Rate, "rate", 1000, "transactions per second, over all writers; 0 = as many as they can")
 			f.DurationVar(&cfg.For, "for", 10*time.Second, "length of each variant in each round")
 			f.IntVar(&cfg.Rounds, "rounds", 3, "rounds of each variant")
 			f.IntVar(&cfg.Writers, "writers", 8, "writers at work at once")

@@ -36,7 +36,7 @@ func oneKey(cmd *cobra.Command, optional bool) *cobra.Command {
 func (c *call) withRedis(ctx context.Context, do func(ctx context.Context, rdb *redis.Client) error) error {
 	opt, err := redis.ParseURL(c.cfg.Redis)
 	if err != nil {
-		return usageError{errors.New("redis: is no Redis URL: give redis://host:6379/0")}
+		return usageError{errors.New("redis: is not a Redis URL: give redis://host:6379/0")}
 	}
 	opt.ContextTimeoutEnabled, opt.MaxRetries, opt.DialerRetries = true, -1, 1
 	rdb := redis.NewClient(opt)
@@ -86,7 +86,7 @@ with --payload: it may be somebody's data. The exit code is 1 if nothing is stor
 				s, err := cache.Inspect(ctx, rdb, args[0])
 				missing := errors.Is(err, cache.ErrMiss)
 				if err != nil && !missing {
-					return fmt.Errorf("%w: it is no entry of a cache", err)
+					return fmt.Errorf("%w: it is not an entry of a cache", err)
 				}
 				if err := c.printStored(args[0], s, !missing, payload, asJSON); err != nil {
 					return err
@@ -120,7 +120,7 @@ func (c *call) printStored(key string, s cache.Stored, stored, payload, asJSON b
 	}
 	source, expires := "put", e.Expires.Format(time.RFC3339)
 	if e.State == invalidated {
-		expires = "at once: the next read loads it anew"
+		expires = "at once: the next read loads it again"
 	}
 	if s.Took > 0 {
 		source = "loaded in " + s.Took.String()

@@ -85,7 +85,7 @@ func (c *call) invalidateKey(ctx context.Context, rdb *redis.Client, key string,
 		return fmt.Errorf("nothing is stored under %s: give the whole key with its prefix", key)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: it is no entry of a cache, and is left alone", err)
+		return fmt.Errorf("%w: it is not an entry of a cache, and is left alone", err)
 	}
 	rep := invalidateReport{DryRun: !i.yes, Key: key, Version: s.Version, Forgotten: i.forget}
 	verb, done, act := "invalidate", "invalidated", cache.Invalidate

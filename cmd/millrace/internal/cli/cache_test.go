@@ -98,7 +98,7 @@ func TestCacheInvalidate_ActsOnlyWithYes(t *testing.T) {
 	require.NoError(t, rdb.Set(t.Context(), "other", "thing", 0).Err())
 	got = run(t, nil, "cache", "invalidate", "other", "--redis", url, "--yes")
 	require.Equal(t, 1, got.code)
-	require.EqualValues(t, 1, rdb.Exists(t.Context(), "other").Val(), "what is no entry is left alone")
+	require.EqualValues(t, 1, rdb.Exists(t.Context(), "other").Val(), "what is not an entry is left alone")
 }
 
 func TestCacheInvalidate_BeginsAGenerationOfAQuery(t *testing.T) {

@@ -30,7 +30,7 @@ broken. Addresses are taken from flags only, never from the environment.`,
 		flags: func(f *pflag.FlagSet) {
 			f.DurationVar(&cfg.For, "for", 10*time.Second, "how long to write")
 			f.IntVar(&cfg.Rate, "rate", 500, "events a second")
-			f.IntVar(&cfg.Poison, "poison", 5, "messages whose handling fails until it is mended")
+			f.IntVar(&cfg.Poison, "poison", 5, "messages whose handling fails until it is repaired")
 			f.BoolVar(&cfg.Servers.Real, "real", false, "start real Kafka and Redis servers")
 			f.StringVar(&cfg.Servers.Postgres, "postgres", "", "Postgres to use; a database is made in it and dropped")
 			f.StringSliceVar(&cfg.Servers.Kafka, "kafka", nil, "Kafka brokers to use")

@@ -23,7 +23,7 @@ type doctorReport struct {
 func (a *app) doctor() *cobra.Command {
 	var asJSON bool
 	return a.command(spec{
-		use: "doctor", short: "Check Postgres, Kafka and Redis, and say what to mend",
+		use: "doctor", short: "Check Postgres, Kafka and Redis, and say what to correct",
 		long: `Looks at the servers of a pipeline and changes nothing. Each check is ok, warn
 or fail, with what to do. The exit code is 3 if any check fails.`,
 		example: `  millrace doctor --postgres postgres://app@localhost/app --kafka localhost:9092
@@ -65,7 +65,7 @@ func (c *call) examine(ctx context.Context) ([]doctor.Check, error) {
 	checks := within(func(ctx context.Context) []doctor.Check { return doctor.Postgres(ctx, db) })
 	if doctor.Find(checks, "outbox guard") == doctor.OK {
 		listen := cmp.Or(c.cfg.ListenPostgres, c.cfg.Postgres)
-		checks = append(checks, within(func(ctx context.Context) []doctor.Check { return doctor.Doorbell(ctx, listen, db) })...)
+		checks = append(checks, within(func(ctx context.Context) []doctor.Check { return doctor.Listener(ctx, listen, db) })...)
 	}
 	if len(c.cfg.Kafka) == 0 {
 		checks = append(checks, doctor.Skipped("kafka", "kafka")...)

@@ -219,7 +219,7 @@ func (c *call) lookWatermill(ctx context.Context, i *watermillsql.Importer, r im
 		}
 	}
 	if err == nil && len(r.Refused) > 0 {
-		return unhealthyError{"some rows cannot be moved as they are: give another --key, or mend them in the table"}
+		return unhealthyError{"some rows cannot be moved as they are: give another --key, or correct them in the table"}
 	}
 	return err
 }
@@ -235,7 +235,7 @@ func advise(err error) error {
 	case errors.Is(err, watermillsql.ErrBusy):
 		return fmt.Errorf("%w: nothing has changed: end it, or try again", err)
 	case errors.As(err, &row):
-		return fmt.Errorf("%w: see all such rows without --yes; then give another --key, or mend them in the table", err)
+		return fmt.Errorf("%w: see all such rows without --yes; then give another --key, or correct them in the table", err)
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func groupLags(ctx context.Context, brokers, groups []string) ([]groupLag, error
 	out := []groupLag{}
 	for _, g := range lags.Sorted() {
 		if err := g.Error(); errors.Is(err, kerr.GroupIDNotFound) {
-			return nil, fmt.Errorf("there is no consumer group %s: see millrace lag without --groups for those there are", g.Group)
+			return nil, fmt.Errorf("there is no consumer group %s: millrace lag without --groups lists those that exist", g.Group)
 		} else if err != nil {
 			return nil, fmt.Errorf("lag of group %s: %w", g.Group, err)
 		}

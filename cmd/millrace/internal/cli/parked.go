@@ -80,7 +80,7 @@ discard once decided and not yet carried out; redriven, skipped or discarded aft
 		flags: func(f *pflag.FlagSet) {
 			p.add(f)
 			f.BoolVar(&done, "done", false, "also those that were redriven, skipped or discarded")
-			f.IntVar(&limit, "limit", 1000, "most messages, 0 for all")
+			f.IntVar(&limit, "limit", 1000, "maximum number of messages, 0 for all")
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
 			if limit < 0 {

@@ -77,7 +77,7 @@ func (c *call) relay(ctx context.Context) (err error) {
 	return c.carry(ctx, []*source{s}, metrics, s.relay.Run)
 }
 
-// carry runs the relays of sources, their doorbells and the health endpoint until
+// carry runs the relays of sources, their listeners and the health endpoint until
 // ctx ends.
 func (c *call) carry(ctx context.Context, sources []*source, metrics *health.Metrics, run func(context.Context) error) error {
 	var listening sync.WaitGroup
@@ -88,7 +88,7 @@ func (c *call) carry(ctx context.Context, sources []*source, metrics *health.Met
 	for _, s := range sources {
 		s.metrics.Follow(s.relay.Status)
 		outboxes = append(outboxes, health.Outbox{Name: s.name, Status: s.relay.Status})
-		listening.Go(func() { s.bell.listen(listen, s.relay) })
+		listening.Go(func() { s.wakeUps.listen(listen, s.relay) })
 		if c.cfg.HTTP != "" {
 			listening.Go(func() { s.metrics.WatchLag(listen, lagOf(s.store, c.cfg.RelayName), 0) })
 		}
@@ -116,7 +116,7 @@ func lagOf(store *pgstore.Store, relay string) telemetry.LagFunc {
 	}
 }
 
-// refusal is an error that waiting cannot mend.
+// refusal is an error that waiting cannot cure.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }

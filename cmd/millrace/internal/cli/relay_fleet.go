@@ -11,7 +11,7 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// fleetWindow is about the most payload that the relays of one process hold
+// fleetWindow is about the maximum payload that the relays of one process hold
 // together.
 const fleetWindow = 64 << 20
 

@@ -17,7 +17,7 @@ import (
 )
 
 // source is one outbox that the relay command serves, with everything that
-// belongs to it alone: pool, publisher, doorbell, metrics.
+// belongs to it alone: pool, publisher, listener, metrics.
 type source struct {
 	config.Outbox
 	name    string // that of the outbox; empty if it is the only one
@@ -26,7 +26,7 @@ type source struct {
 	db      *sql.DB
 	store   *pgstore.Store
 	pub     *kafka.Publisher
-	bell    wakeUps
+	wakeUps wakeUps
 	metrics *telemetry.RelayMetrics
 	relay   *outbox.Relay // set by the caller
 }
@@ -51,13 +51,13 @@ func (c *call) source(o config.Outbox, metrics *health.Metrics) (_ *source, err 
 	if s.pub, err = kafka.NewPublisher(kafka.Config{Brokers: c.cfg.Kafka, ClientID: "millrace-relay"}); err != nil {
 		return nil, err
 	}
-	if s.bell, err = c.bell(o.Postgres, s.db, s.log); err != nil {
+	if s.wakeUps, err = c.listener(o.Postgres, s.db, s.log); err != nil {
 		return nil, err
 	}
 	if s.metrics, err = metrics.Relay(s.name, c.cfg.RelayName); err != nil {
 		return nil, err
 	}
-	return s, metrics.Doorbell(s.name, s.bell.working)
+	return s, metrics.Listener(s.name, s.wakeUps.working)
 }
 
 func (s *source) close() error {
@@ -78,7 +78,7 @@ func (s *source) config() outbox.RelayConfig {
 		Name: cfg.RelayName, LeaseTTL: cfg.Lease, DrainTimeout: cfg.DrainTimeout,
 		BatchRows: cfg.BatchRows, BatchBytes: cfg.BatchBytes,
 		WindowRows: cfg.WindowRows, WindowBytes: max(32<<20, cfg.BatchBytes),
-		Listener: s.bell.hung(), Hooks: s.metrics.Hooks(s.hooks()),
+		Listener: s.wakeUps.orNil(), Hooks: s.metrics.Hooks(s.hooks()),
 	}
 }
 

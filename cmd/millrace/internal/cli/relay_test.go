@@ -45,7 +45,7 @@ func read(t *testing.T, brokers []string, topic string, events []check.Event) ch
 	defer b.Close()
 	ends, err := b.Ends(t.Context(), topic)
 	require.NoError(t, err)
-	ledger := check.NewLedger()
+	ledger := check.NewTally()
 	require.NoError(t, b.Read(t.Context(), topic, nil, ends, func(r check.Record) { ledger.Deliver(r) }))
 	return ledger.Judge(events)
 }
@@ -140,7 +140,7 @@ func TestRelay_WaitsForServersThatDoNotAnswer(t *testing.T) {
 		c.says(t, name+" does not answer")
 		c.says(t, "again_in=500ms")
 		got := c.signal(t, syscall.SIGTERM)
-		require.Zero(t, got.code, "a service that was told to stop has not failed")
+		require.Zero(t, got.code, "a service that was asked to stop has not failed")
 		require.NotContains(t, got.stderr, "hush")
 	}
 }
@@ -160,10 +160,10 @@ func TestRelay_TellsWhetherTheDoorbellWorks(t *testing.T) {
 		}, args...)...)
 		c.says(t, "relay leads")
 		require.Eventually(t, func() bool {
-			return strings.Contains(get(t, port, "/metrics"), "relay_doorbell_working "+strings.TrimSpace(value)+"\n")
+			return strings.Contains(get(t, port, "/metrics"), "relay_listener_working "+strings.TrimSpace(value)+"\n")
 		}, 2*time.Minute, 20*time.Millisecond)
 		if value == "0 " {
-			c.says(t, "doorbell is silent; the relay polls")
+			c.says(t, "no wake-ups arrive; the relay polls")
 		}
 		got := c.signal(t, syscall.SIGTERM)
 		require.Zero(t, got.code, got.stderr)

@@ -36,9 +36,9 @@ func (r *replayFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&r.topic, "topic", "", "only messages of one topic")
 	f.StringVar(&r.key, "key", "", "only one key, as topic/key")
 	f.StringVar(&r.toTopic, "to-topic", "", "send to this topic (default each message's own)")
-	f.IntVar(&r.rate, "rate", 1000, "most messages a second, -1 for no limit")
+	f.IntVar(&r.rate, "rate", 1000, "maximum messages a second, -1 for no limit")
 	f.StringVar(&r.id, "id", "", "id of the replay (default random)")
-	f.StringVar(&r.resume, "resume", "", "go on as an interrupted replay has told, next:stop")
+	f.StringVar(&r.resume, "resume", "", "continue an interrupted replay from next:stop, as it printed")
 	f.BoolVar(&r.yes, "yes", false, "do it")
 	f.BoolVar(&r.asJSON, "json", false, "print one JSON object")
 }

@@ -82,7 +82,7 @@ func TestReplay_SendsARangeAKeyAndAnAggregateAgain(t *testing.T) {
 }
 
 // TestReplay_GoesOnAfterAnInterruptionWithoutLoss interrupts a replay at a known
-// rate, goes on as it told, and reads the topic with another client.
+// rate, continues as it printed, and reads the topic with another client.
 func TestReplay_GoesOnAfterAnInterruptionWithoutLoss(t *testing.T) {
 	t.Parallel()
 	db, topic, brokers := harness.NewDatabase(t), harness.Topic(t, 3), harness.Brokers(t)

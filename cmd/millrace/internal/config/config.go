@@ -13,14 +13,14 @@ type Config struct {
 	Redis    string   // redis:// URL
 
 	LogFormat string     // "text" or "json"
-	LogLevel  slog.Level // least level that is written
+	LogLevel  slog.Level // minimum level that is written
 
 	RelayName    string        // cursor and lease of this relay
 	Lease        time.Duration // how long a lease lasts without renewal
 	DrainTimeout time.Duration // how long a graceful stop may take
-	BatchRows    int           // most rows of one read
-	BatchBytes   int           // about the most payload bytes of one read
-	WindowRows   int           // most rows in flight: the bound on duplicates after a crash
+	BatchRows    int           // maximum rows of one read
+	BatchBytes   int           // about the maximum payload bytes of one read
+	WindowRows   int           // maximum rows in flight: the bound on duplicates after a crash
 	HTTP         string        // health endpoint, host:port; empty = none
 	Dev          bool          // accept a test broker
 	Retention    time.Duration // how long delivered messages stay in the log; -1 = forever

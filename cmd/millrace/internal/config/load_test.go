@@ -92,7 +92,7 @@ func TestLoad_ReportsEverythingAtOnce(t *testing.T) {
 		`has "b:99999", whose port`,
 		`lease (flag --lease): is "soon"`,
 		`log-format (env MILLRACE_LOG_FORMAT): is "xml": give text or json`,
-		`redis (env REDIS_URL): is no Redis URL`,
+		`redis (env REDIS_URL): is not a Redis URL`,
 		`millrace.yaml:2:1: unknown key "kafak"`,
 		`millrace.yaml:4:1: key "log-level" must be a single value`,
 		`batch-rows (file `,

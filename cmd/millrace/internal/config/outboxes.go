@@ -64,7 +64,7 @@ func splitOutboxes(v string) []string {
 func parseOutbox(item string) (Outbox, error) {
 	start := outboxStart.FindStringSubmatch(item)
 	if start == nil {
-		return Outbox{}, errors.New("is no Postgres URL: give postgres://user@host:5432/db, or name=postgres://…")
+		return Outbox{}, errors.New("is not a Postgres URL: give postgres://user@host:5432/db, or name=postgres://…")
 	}
 	o := Outbox{Name: start[1], Postgres: item}
 	if o.Name != "" {

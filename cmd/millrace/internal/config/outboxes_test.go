@@ -66,8 +66,8 @@ func TestOutboxes_AreTakenApart(t *testing.T) {
 func TestOutboxes_AreRefusedByNumberAndNeverRepeated(t *testing.T) {
 	t.Parallel()
 	c, err := loadFleet(t, sources{flags: []string{"--outboxes", "host=h password=hush\nmysql://hush@h/d\npostgres://h/same\nsame=postgres://u:hush@h2/d"}})
-	require.ErrorContains(t, err, "outboxes (flag --outboxes): number 1 is no Postgres URL")
-	require.ErrorContains(t, err, "number 2 is no Postgres URL")
+	require.ErrorContains(t, err, "outboxes (flag --outboxes): number 1 is not a Postgres URL")
+	require.ErrorContains(t, err, "number 2 is not a Postgres URL")
 	require.ErrorContains(t, err, "number 3 and 4 are both called same")
 	require.NotContains(t, err.Error(), "hush")
 	require.NotNil(t, c)

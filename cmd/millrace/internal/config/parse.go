@@ -30,16 +30,16 @@ func setListenPostgres(c *Config, v string) error {
 func checkPostgres(v string) error {
 	form := "give postgres://user@host:5432/db or key=value pairs"
 	if !strings.Contains(v, "=") && !strings.Contains(v, "://") {
-		return errors.New("is no Postgres address: " + form)
+		return errors.New("is not a Postgres address: " + form)
 	}
 	if strings.Contains(v, "://") {
 		u, err := url.Parse(v)
 		if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-			return errors.New("is no Postgres URL: " + form)
+			return errors.New("is not a Postgres URL: " + form)
 		}
 	}
 	if _, err := pq.NewConnector(v); err != nil {
-		return errors.New("is no Postgres address that the driver takes: " + form)
+		return errors.New("is not a Postgres address that the driver takes: " + form)
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func setRedis(c *Config, v string) error {
 		v = "redis://" + v
 	}
 	if _, err := redis.ParseURL(v); err != nil {
-		return errors.New("is no Redis URL: give redis://host:6379/0")
+		return errors.New("is not a Redis URL: give redis://host:6379/0")
 	}
 	c.Redis = v
 	return nil

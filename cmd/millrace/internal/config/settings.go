@@ -58,7 +58,7 @@ var settings = []*setting{
 		set: setOneOf(func(c *Config) *string { return &c.LogFormat }, "text", "json"),
 	},
 	{
-		name: LogLevel, kind: "level", def: "info", usage: "least log level: debug, info, warn or error",
+		name: LogLevel, kind: "level", def: "info", usage: "minimum log level: debug, info, warn or error",
 		set: setLevel,
 	},
 	{
@@ -74,15 +74,15 @@ var settings = []*setting{
 		set: setDuration(func(c *Config) *time.Duration { return &c.DrainTimeout }, 100*time.Millisecond, time.Hour),
 	},
 	{
-		name: BatchRows, kind: "int", def: "1000", usage: "most rows of one read",
+		name: BatchRows, kind: "int", def: "1000", usage: "maximum rows of one read",
 		set: setInt(func(c *Config) *int { return &c.BatchRows }, 1, 100_000),
 	},
 	{
-		name: BatchBytes, kind: "int", def: "4194304", usage: "most payload bytes of one read",
+		name: BatchBytes, kind: "int", def: "4194304", usage: "maximum payload bytes of one read",
 		set: setInt(func(c *Config) *int { return &c.BatchBytes }, 1024, 1<<30),
 	},
 	{
-		name: WindowRows, kind: "int", def: "10000", usage: "most rows in flight, the bound on duplicates after a crash",
+		name: WindowRows, kind: "int", def: "10000", usage: "maximum rows in flight, the bound on duplicates after a crash",
 		set: setInt(func(c *Config) *int { return &c.WindowRows }, 1, 10_000_000),
 	},
 	{

@@ -29,7 +29,7 @@ import (
 type Config struct {
 	For     time.Duration // how long to write
 	Rate    int           // events a second
-	Poison  int           // messages whose handling fails until it is mended
+	Poison  int           // messages whose handling fails until it is repaired
 	Servers servers.Config
 	Log     *slog.Logger
 }
@@ -132,7 +132,7 @@ func (s *show) close() {
 	_ = s.db.Close() // everything in it is thrown away
 }
 
-// perform writes, waits, mends, replays, stops and judges.
+// perform writes, waits, repairs, replays, stops and judges.
 func (s *show) perform(ctx context.Context) (*Report, error) {
 	obs, err := newObserver(ctx, s)
 	if err != nil {
@@ -185,8 +185,8 @@ func (s *show) acts(ctx context.Context) error {
 		return err
 	}
 	if n := s.load.planted(); n > 0 {
-		s.line.Say("%d poison messages died; mending their handler and replaying them", s.obs.deadLetters())
-		s.pipe.poison.mend()
+		s.line.Say("%d poison messages became dead letters; repairing their handler and replaying them", s.obs.deadLetters())
+		s.pipe.poison.repair()
 		if err := s.replay(ctx); err != nil {
 			return err
 		}
@@ -229,7 +229,7 @@ func (s *show) watch(ctx context.Context, work func(context.Context) error, done
 }
 
 func (s *show) progress() {
-	written, seen := s.load.committed.Load(), int64(s.obs.ledger.Seen())
+	written, seen := s.load.committed.Load(), int64(s.obs.tally.Seen())
 	s.line.Show("%5.1fs  written %d (%.0f/s)  relayed %d  lag %d  p50 %s  p99 %s  dead letters %d  replayed %d",
 		time.Since(s.start).Seconds(), written, float64(written)/min(time.Since(s.start), s.cfg.For).Seconds(), seen, max(written-seen, 0),
 		s.delay.Quantile(0.5).Round(10*time.Microsecond), s.delay.Quantile(0.99).Round(10*time.Microsecond),

@@ -17,7 +17,7 @@ func (s *show) judge(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := s.obs.ledger.Judge(truth)
+	v := s.obs.tally.Judge(truth)
 	checked, wrong, err := s.checkViews(ctx)
 	if err != nil {
 		return nil, err

@@ -13,9 +13,9 @@ import (
 // observer reads Kafka from outside: the topic and its dead letters, from where
 // they ended when the demonstration began.
 type observer struct {
-	s      *show
-	ledger *check.Ledger
-	from   map[string]check.Offsets
+	s     *show
+	tally *check.Tally
+	from  map[string]check.Offsets
 
 	mu      sync.Mutex
 	dead    map[uuid.UUID]struct{}
@@ -25,7 +25,7 @@ type observer struct {
 
 func newObserver(ctx context.Context, s *show) (*observer, error) {
 	o := &observer{
-		s: s, ledger: check.NewLedger(), from: map[string]check.Offsets{},
+		s: s, tally: check.NewTally(), from: map[string]check.Offsets{},
 		dead: map[uuid.UUID]struct{}{}, revived: map[uuid.UUID]struct{}{}, passed: map[string]int64{},
 	}
 	for _, t := range []string{s.topic, s.dead} {
@@ -43,7 +43,7 @@ func (o *observer) follow(ctx context.Context) error {
 }
 
 func (o *observer) see(r check.Record) {
-	if r.Topic == o.s.topic && !r.Replayed && o.ledger.Deliver(r) {
+	if r.Topic == o.s.topic && !r.Replayed && o.tally.Deliver(r) {
 		o.s.load.arrived(version{r.Aggregate, r.Version})
 	}
 	o.mu.Lock()
@@ -71,7 +71,7 @@ func (o *observer) replayed() int64 {
 
 // caughtUp reports that everything committed has arrived and been handled.
 func (o *observer) caughtUp(ctx context.Context, poison int64) bool {
-	return int64(o.ledger.Seen()) >= o.s.load.committed.Load() && o.deadLetters() >= poison && o.handled(ctx)
+	return int64(o.tally.Seen()) >= o.s.load.committed.Load() && o.deadLetters() >= poison && o.handled(ctx)
 }
 
 // handled reports that the consumers have committed everything in the topic, and

@@ -52,7 +52,7 @@ func (r *Report) Verdicts() []Verdict {
 			r.Lost == 0 && int64(r.Committed) >= r.answered,
 		},
 		{
-			"nothing else is published", fmt.Sprintf("%d transactions rolled back on purpose, %d strangers seen", r.rolled, r.strangers()),
+			"nothing else is published", fmt.Sprintf("%d transactions rolled back on purpose, %d unknown events seen", r.rolled, r.strangers()),
 			r.strangers() == 0,
 		},
 		{"events of a key keep their order", fmt.Sprintf("%d out of order", r.Reordered), r.Reordered == 0},

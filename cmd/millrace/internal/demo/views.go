@@ -26,7 +26,7 @@ type row struct {
 }
 
 // viewHeader is the length of the fields before an entry's JSON: 20 digits of
-// version, a letter, 13 digits of expiry, 8 digits more.
+// version, a character, 13 digits of expiry, 8 digits more.
 const viewHeader = 20 + 1 + 13 + 8
 
 // checkViews compares every notification in Postgres with its entry in Redis,
@@ -85,7 +85,7 @@ func differs(ctx context.Context, rdb *redis.Client, generation string, want row
 		ChangedAt                                       time.Time `json:"changed_at"`
 	}
 	if err := json.Unmarshal([]byte(raw[viewHeader:]), &body); err != nil {
-		return "is no JSON", nil //nolint:nilerr // it is a finding, not a failure to look
+		return "is not JSON", nil //nolint:nilerr // it is a finding, not a failure to look
 	}
 	got := row{body.ID, version, body.Recipient, body.Channel, body.Subject, body.Status, body.Attempts, body.Reason, body.RequestedAt, body.ChangedAt}
 	return got.compare(want), nil

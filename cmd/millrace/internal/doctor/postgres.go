@@ -147,7 +147,7 @@ func (r *report) parked(ctx context.Context, db *sql.DB) {
 		r.add(Warn, "parked messages", "let the role read outbox_parked", "cannot tell: %v", err)
 		return
 	}
-	r.when(n > 0, Warn, "parked messages", "see millrace parked list for the reasons; mend them and redrive", "%d", n)
+	r.when(n > 0, Warn, "parked messages", "see millrace parked list for the reasons; remove them and redrive", "%d", n)
 }
 
 // Topics lists the topics of the newest rows of the outbox; none if they cannot

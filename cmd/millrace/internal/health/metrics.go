@@ -34,10 +34,10 @@ func (m *Metrics) Relay(outbox, relay string) (*telemetry.RelayMetrics, error) {
 	return telemetry.NewRelayMetrics(m.of(outbox), relay)
 }
 
-// Doorbell registers the metric of the doorbell of an outbox's relay.
-func (m *Metrics) Doorbell(outbox string, working func() bool) error {
+// Listener registers the metric of the listener of an outbox's relay.
+func (m *Metrics) Listener(outbox string, working func() bool) error {
 	return m.of(outbox).Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "relay_doorbell_working", Help: "1 if wake-ups of writers are known to arrive, 0 if the relay only polls.",
+		Name: "relay_listener_working", Help: "1 if wake-ups of writers are known to arrive, 0 if the relay only polls.",
 	}, func() float64 {
 		if working() {
 			return 1

@@ -32,7 +32,7 @@ func exposed(t *testing.T) []*dto.MetricFamily {
 	relay, err := m.Relay("orders", "relay")
 	require.NoError(t, err)
 	relay.Follow(func() outbox.Status { return outbox.Status{Leading: true, Epoch: 7} })
-	require.NoError(t, m.Doorbell("orders", func() bool { return true }))
+	require.NoError(t, m.Listener("orders", func() bool { return true }))
 	hooks := relay.Hooks(outbox.Hooks{})
 	hooks.Acked([]outbox.Entry{{Message: outbox.Message{Topic: "orders"}}}, nil)
 	hooks.Delivered(1, time.Millisecond)
@@ -57,22 +57,22 @@ func TestMetrics_TellTheStateOfTheRelay(t *testing.T) {
 	require.NoError(t, err)
 	relay.Follow(func() outbox.Status { return outbox.Status{Leading: true, Epoch: 7} })
 	working := false
-	require.NoError(t, m.Doorbell("", func() bool { return working }))
-	expect := func(doorbell string) {
+	require.NoError(t, m.Listener("", func() bool { return working }))
+	expect := func(listener string) {
 		require.NoError(t, testutil.GatherAndCompare(m.Registry, strings.NewReader(`
 # HELP relay_build_info Always 1; the label tells the version.
 # TYPE relay_build_info gauge
 relay_build_info{version="v1"} 1
-# HELP relay_doorbell_working 1 if wake-ups of writers are known to arrive, 0 if the relay only polls.
-# TYPE relay_doorbell_working gauge
-relay_doorbell_working `+doorbell+`
+# HELP relay_listener_working 1 if wake-ups of writers are known to arrive, 0 if the relay only polls.
+# TYPE relay_listener_working gauge
+relay_listener_working `+listener+`
 # HELP relay_epoch Number of this process's present or last leadership.
 # TYPE relay_epoch gauge
 relay_epoch{relay="r"} 7
 # HELP relay_leader 1 if this process leads, 0 if it stands by.
 # TYPE relay_leader gauge
 relay_leader{relay="r"} 1
-`), "relay_build_info", "relay_doorbell_working", "relay_epoch", "relay_leader"))
+`), "relay_build_info", "relay_listener_working", "relay_epoch", "relay_leader"))
 	}
 	expect("0")
 	working = true
@@ -87,16 +87,16 @@ func TestMetrics_OfSeveralOutboxesCarryTheirNames(t *testing.T) {
 		relay, err := m.Relay(name, "r")
 		require.NoError(t, err)
 		relay.Follow(func() outbox.Status { return outbox.Status{Leading: i == 0, Epoch: int64(i), Members: 3} })
-		require.NoError(t, m.Doorbell(name, func() bool { return i == 1 }))
+		require.NoError(t, m.Listener(name, func() bool { return i == 1 }))
 		hooks := relay.Hooks(outbox.Hooks{})
 		hooks.HandingOver(outbox.Member{})
 		hooks.Unsaved(3 + i)
 	}
 	require.NoError(t, testutil.GatherAndCompare(m.Registry, strings.NewReader(`
-# HELP relay_doorbell_working 1 if wake-ups of writers are known to arrive, 0 if the relay only polls.
-# TYPE relay_doorbell_working gauge
-relay_doorbell_working{outbox="billing"} 0
-relay_doorbell_working{outbox="orders"} 1
+# HELP relay_listener_working 1 if wake-ups of writers are known to arrive, 0 if the relay only polls.
+# TYPE relay_listener_working gauge
+relay_listener_working{outbox="billing"} 0
+relay_listener_working{outbox="orders"} 1
 # HELP relay_handovers_total Times that this process stepped down in favour of another of its fleet that led fewer outboxes.
 # TYPE relay_handovers_total counter
 relay_handovers_total{outbox="billing",relay="r"} 1
@@ -113,12 +113,12 @@ relay_leader{outbox="orders",relay="r"} 0
 # TYPE relay_messages_unsaved_total counter
 relay_messages_unsaved_total{outbox="billing",relay="r"} 3
 relay_messages_unsaved_total{outbox="orders",relay="r"} 4
-`), "relay_doorbell_working", "relay_handovers_total", "relay_instances", "relay_leader", "relay_messages_unsaved_total"))
+`), "relay_listener_working", "relay_handovers_total", "relay_instances", "relay_leader", "relay_messages_unsaved_total"))
 	_, err = m.Relay("orders", "r")
 	require.Error(t, err, "twice the same")
 }
 
-// TestMetrics_AreThoseOfTheirPage: run it with -update to write the table anew.
+// TestMetrics_AreThoseOfTheirPage: run it with -update to write the table again.
 func TestMetrics_AreThoseOfTheirPage(t *testing.T) {
 	t.Parallel()
 	const path, begin, end = "../../../../docs/metrics.md", "<!-- metrics -->\n", "<!-- end -->\n"

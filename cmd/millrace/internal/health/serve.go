@@ -16,9 +16,9 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// patience is how long messages may wait without moving before the relay counts
+// stallLimit is how long messages may wait without moving before the relay counts
 // as not ready.
-const patience = 15 * time.Second
+const stallLimit = 15 * time.Second
 
 // Outbox is what the process serves. Its Name is empty if it is the only one.
 type Outbox struct {
@@ -42,7 +42,7 @@ func Handler(ctx context.Context, outboxes []Outbox, reg *prometheus.Registry) h
 		case ctx.Err() != nil:
 			http.Error(w, "draining", http.StatusServiceUnavailable)
 		case len(asked) == 0:
-			http.Error(w, "there is no outbox of this name", http.StatusNotFound)
+			http.Error(w, "no outbox has this name", http.StatusNotFound)
 		default:
 			tell(w, asked, time.Now())
 		}
@@ -59,7 +59,7 @@ func tell(w http.ResponseWriter, outboxes []Outbox, now time.Time) {
 		s := o.Status()
 		line := "ok: standing by"
 		switch {
-		case !s.Ready(now, patience):
+		case !s.Ready(now, stallLimit):
 			line, ready = notReady(s), false
 		case s.Leading:
 			line = "ok: leading"

@@ -41,7 +41,7 @@ func TestHandler_ReadyTellsEachOutbox(t *testing.T) {
 		"one of them is away":   {outboxes: []health.Outbox{leading, away}, code: 503, body: "orders: ok: leading\nstock: not ready: no route to host\n"},
 		"one of them is stuck":  {outboxes: []health.Outbox{stuck, standby}, code: 503, body: "users: not ready: messages wait and none moves\nbilling: ok: standing by\n"},
 		"asked for one":         {outboxes: []health.Outbox{leading, away}, query: "?outbox=orders", code: 200, body: "orders: ok: leading\n"},
-		"asked for one unknown": {outboxes: []health.Outbox{leading, away}, query: "?outbox=order", code: 404, body: "there is no outbox of this name\n"},
+		"asked for one unknown": {outboxes: []health.Outbox{leading, away}, query: "?outbox=order", code: 404, body: "no outbox has this name\n"},
 		"draining":              {ctx: ended, outboxes: []health.Outbox{leading}, code: 503, body: "draining\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

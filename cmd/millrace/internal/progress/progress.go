@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// every is the least time between two lines where lines cannot be rewritten.
+// every is the shortest time between two lines where lines cannot be rewritten.
 const every = 5 * time.Second
 
 // Line is a line of progress on w. Its methods are safe for concurrent use.

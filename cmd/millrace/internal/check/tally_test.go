@@ -38,7 +38,7 @@ func TestLedger_CatchesEachBrokenPromise(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := check.NewLedger()
+			l := check.NewTally()
 			for _, r := range tc.records {
 				l.Deliver(r)
 			}

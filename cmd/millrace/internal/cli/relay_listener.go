@@ -12,15 +12,15 @@ import (
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
 
-// bell is a relay's doorbell, or none.
+// wakeUps is a relay's listener, or none.
 type wakeUps struct {
 	*pgstore.Listener
 	log  *slog.Logger
 	host string // where it listens
 }
 
-// bell returns the doorbell of the outbox at dsn, whose pool is db.
-func (c *call) bell(dsn string, db *sql.DB, log *slog.Logger) (wakeUps, error) {
+// listener returns the listener of the outbox at dsn, whose pool is db.
+func (c *call) listener(dsn string, db *sql.DB, log *slog.Logger) (wakeUps, error) {
 	if c.cfg.NoListen {
 		return wakeUps{}, nil
 	}
@@ -29,8 +29,8 @@ func (c *call) bell(dsn string, db *sql.DB, log *slog.Logger) (wakeUps, error) {
 	return wakeUps{l, log, postgresHost(dsn)}, err
 }
 
-// hung is what RelayConfig takes: nil if there is no bell.
-func (b wakeUps) hung() outbox.Listener {
+// orNil is what RelayConfig takes: nil without a listener.
+func (b wakeUps) orNil() outbox.Listener {
 	if b.Listener == nil {
 		return nil
 	}
@@ -41,11 +41,11 @@ func (b wakeUps) hung() outbox.Listener {
 func (b wakeUps) working() bool { return b.Listener != nil && b.Working() }
 
 const (
-	bellRetry = 10 * time.Second // after an error that ended the listening
-	bellWatch = 5 * time.Second  // between looks at whether the bell works
+	listenRetry = 10 * time.Second // after an error that ended the listening
+	listenWatch = 5 * time.Second  // between checks whether wake-ups arrive
 )
 
-// listen wakes relay for every ring until ctx ends. Nothing that befalls the bell
+// listen wakes relay for every notification until ctx ends. No error of the listener
 // stops the relay: it polls meanwhile.
 func (b wakeUps) listen(ctx context.Context, relay *outbox.Relay) {
 	if b.Listener == nil {
@@ -56,24 +56,24 @@ func (b wakeUps) listen(ctx context.Context, relay *outbox.Relay) {
 	watching.Go(func() { b.watch(ctx) })
 	for ctx.Err() == nil {
 		if err := b.Run(ctx, relay.Wake); err != nil && ctx.Err() == nil {
-			b.log.Warn("doorbell stopped", "error", err, "postgres", b.host, "again_in", bellRetry.String())
-			pauseFor(ctx, bellRetry)
+			b.log.Warn("listener stopped; the relay polls", "error", err, "postgres", b.host, "again_in", listenRetry.String())
+			pauseFor(ctx, listenRetry)
 		}
 	}
 }
 
-// watch tells the log when the bell begins or ceases to work.
+// watch logs when wake-ups begin or cease to arrive.
 func (b wakeUps) watch(ctx context.Context) {
 	for worked, first := false, true; ; first = false {
-		if pauseFor(ctx, bellWatch); ctx.Err() != nil {
+		if pauseFor(ctx, listenWatch); ctx.Err() != nil {
 			return
 		}
 		works := b.Working()
 		switch {
 		case works && !worked:
-			b.log.Info("doorbell works", "postgres", b.host)
+			b.log.Info("wake-ups arrive", "postgres", b.host)
 		case !works && (worked || first):
-			b.log.Warn("doorbell is silent; the relay polls", "postgres", b.host)
+			b.log.Warn("no wake-ups arrive; the relay polls", "postgres", b.host)
 		}
 		worked = works
 	}

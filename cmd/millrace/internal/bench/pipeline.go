@@ -20,9 +20,9 @@ import (
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
 
-// carrier brings messages from a yard to its topic while it runs, and is the
+// pipeline carries messages from the outbox of entities to its topic while it runs, and is the
 // writers' end of that as well.
-type carrier struct {
+type pipeline struct {
 	append    func(ctx context.Context, tx *sql.Tx, m outbox.Message) error
 	committed func(e check.Event) // after each commit
 	stop      func() error
@@ -37,12 +37,12 @@ type wakeUp int
 const (
 	byPolling wakeUp = iota
 	inProcess
-	byDoorbell
+	byListener
 )
 
 // startRelay starts a relay in this process and returns once it leads.
-func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier, error) {
-	db, err := pgstore.Open(y.dsn, pgstore.OpenConfig{})
+func (g *serverGroup) startRelay(ctx context.Context, ent *entities, wake wakeUp) (*pipeline, error) {
+	db, err := pgstore.Open(ent.dsn, pgstore.OpenConfig{})
 	if err != nil {
 		return nil, err
 	}
@@ -60,16 +60,16 @@ func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier
 		Leading:  func(int64) { once.Do(func() { close(leads) }) },
 		Retrying: func(err error, _ time.Duration) { g.line.Say("the relay tries again: %v", err) }, // it explains duplicates
 	}}
-	ringer, err := pgstore.NewNotifier(y.db)
+	ringer, err := pgstore.NewNotifier(ent.db)
 	if err != nil {
 		return nil, errors.Join(err, pub.Close(), db.Close())
 	}
-	bell, err := pgstore.NewListener(y.dsn, db, relayName)
+	listener, err := pgstore.NewListener(ent.dsn, db, relayName)
 	if err != nil {
 		return nil, errors.Join(err, pub.Close(), db.Close())
 	}
-	if wake == byDoorbell {
-		cfg.Listener = bell
+	if wake == byListener {
+		cfg.Listener = listener
 	}
 	relay, err := outbox.NewRelay(store, pub, cfg)
 	if err != nil {
@@ -82,28 +82,28 @@ func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier
 	switch wake {
 	case inProcess:
 		w.Wake = relay.Wake
-	case byDoorbell:
+	case byListener:
 		w.Wake = ringer.Notify
 		run.Go(func() error { return ringer.Run(runCtx) })
-		run.Go(func() error { return bell.Run(runCtx, relay.Wake) })
+		run.Go(func() error { return listener.Run(runCtx, relay.Wake) })
 	}
 	stop := func() error {
 		cancel()
 		return errors.Join(run.Wait(), pub.Close(), db.Close())
 	}
-	writer, err := outbox.NewWriter(y.store, w)
+	writer, err := outbox.NewWriter(ent.store, w)
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
 	if err := await(ctx, leads, "the relay does not lead"); err != nil {
 		return nil, errors.Join(err, stop())
 	}
-	if wake == byDoorbell {
-		if err := until(ctx, "the doorbell does not work", bell.Working); err != nil {
+	if wake == byListener {
+		if err := until(ctx, "no wake-up arrives", listener.Working); err != nil {
 			return nil, errors.Join(err, stop())
 		}
 	}
-	return &carrier{
+	return &pipeline{
 		append:    func(ctx context.Context, tx *sql.Tx, m outbox.Message) error { return writer.Append(ctx, tx, m) },
 		committed: func(check.Event) { writer.Wake() }, stop: stop,
 	}, nil
@@ -112,13 +112,13 @@ func (g *ground) startRelay(ctx context.Context, y *yard, wake wakeUp) (*carrier
 // startDirect leaves the outbox out: each message is produced after its commit, and
 // lost if the process ends between the two. It shows what Kafka and the machine
 // take by themselves.
-func (g *ground) startDirect(ctx context.Context) (*carrier, error) {
+func (g *serverGroup) startDirect(ctx context.Context) (*pipeline, error) {
 	pub, err := kafka.NewPublisher(kafka.Config{Brokers: g.set.Kafka})
 	if err != nil {
 		return nil, err
 	}
 	var pending sync.Map
-	return &carrier{
+	return &pipeline{
 		append: func(_ context.Context, _ *sql.Tx, m outbox.Message) error {
 			pending.Store(m.ID, m)
 			return nil
@@ -132,16 +132,16 @@ func (g *ground) startDirect(ctx context.Context) (*carrier, error) {
 }
 
 // startStock starts Watermill's forwarder, tuned. Its writers use its publishers.
-func (g *ground) startStock(ctx context.Context, y *yard) (*carrier, error) {
+func (g *serverGroup) startStock(ctx context.Context, ent *entities) (*pipeline, error) {
 	for _, q := range (watermillsql.DefaultPostgreSQLSchema{}).SchemaInitializingQueries(forwarderTable) {
-		if _, err := y.db.ExecContext(ctx, q.Query, q.Args...); err != nil {
+		if _, err := ent.db.ExecContext(ctx, q.Query, q.Args...); err != nil {
 			return nil, fmt.Errorf("forwarder table: %w", err)
 		}
 	}
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
 	go func() { done <- stock{g: g, group: "tuned", batch: 1000, poll: time.Millisecond}.run(runCtx, 0) }()
-	return &carrier{
+	return &pipeline{
 		append: func(_ context.Context, tx *sql.Tx, m outbox.Message) error {
 			pub, err := watermillsql.NewPublisher(tx, watermillsql.PublisherConfig{SchemaAdapter: watermillsql.DefaultPostgreSQLSchema{}}, watermill.NopLogger{})
 			if err != nil {
@@ -162,11 +162,11 @@ func (g *ground) startStock(ctx context.Context, y *yard) (*carrier, error) {
 	}, nil
 }
 
-// patience is how long a start may take.
-const patience = 30 * time.Second
+// startLimit is how long a start may take.
+const startLimit = 30 * time.Second
 
 func await(ctx context.Context, ready <-chan struct{}, otherwise string) error {
-	t := time.NewTimer(patience)
+	t := time.NewTimer(startLimit)
 	defer t.Stop()
 	select {
 	case <-ready:
@@ -174,17 +174,17 @@ func await(ctx context.Context, ready <-chan struct{}, otherwise string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-t.C:
-		return fmt.Errorf("%s after %s", otherwise, patience)
+		return fmt.Errorf("%s after %s", otherwise, startLimit)
 	}
 }
 
 // until polls ready.
 func until(ctx context.Context, otherwise string, ready func() bool) error {
-	if err := within(ctx, patience, ready); err != nil {
+	if err := within(ctx, startLimit, ready); err != nil {
 		return err
 	}
 	if !ready() {
-		return fmt.Errorf("%s after %s", otherwise, patience)
+		return fmt.Errorf("%s after %s", otherwise, startLimit)
 	}
 	return nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/millrace-go/millrace/cmd/millrace/internal/servers"
 )
 
-// ground is what every benchmark stands on: the servers and a look at them.
-type ground struct {
+// serverGroup is the servers of a benchmark, and an independent view of them.
+type serverGroup struct {
 	set    *servers.Set
 	db     *sql.DB
 	broker *check.Broker
@@ -23,7 +23,7 @@ type ground struct {
 }
 
 // newGround starts the servers. The watch over the machine begins when they run.
-func newGround(ctx context.Context, cfg servers.Config, line *progress.Line) (*ground, error) {
+func newServerGroup(ctx context.Context, cfg servers.Config, line *progress.Line) (*serverGroup, error) {
 	line.Say("starting servers")
 	set, err := servers.Start(ctx, cfg)
 	if err != nil {
@@ -31,7 +31,7 @@ func newGround(ctx context.Context, cfg servers.Config, line *progress.Line) (*g
 		return nil, fmt.Errorf("start servers: %w", err)
 	}
 	line.Say("postgres %s, kafka %s", set.Names.Postgres, set.Names.Kafka)
-	g := &ground{set: set, line: line, watch: startWatch()}
+	g := &serverGroup{set: set, line: line, watch: startWatch()}
 	if g.db, err = sql.Open("postgres", set.Postgres); err != nil {
 		stop(set)
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -43,7 +43,7 @@ func newGround(ctx context.Context, cfg servers.Config, line *progress.Line) (*g
 	return g, nil
 }
 
-func (g *ground) close() {
+func (g *serverGroup) close() {
 	g.line.Done()
 	g.broker.Close()
 	_ = g.db.Close() // nothing is left to be lost
@@ -61,7 +61,7 @@ func stop(set *servers.Set) {
 }
 
 // checkpoint lets every round begin with the same debt to the disk.
-func (g *ground) checkpoint(ctx context.Context) error {
+func (g *serverGroup) checkpoint(ctx context.Context) error {
 	if _, err := g.db.ExecContext(ctx, "CHECKPOINT"); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -69,7 +69,7 @@ func (g *ground) checkpoint(ctx context.Context) error {
 }
 
 // another makes a second database on the same server. drop it after use.
-func (g *ground) another(ctx context.Context, suffix string) (dsn string, drop func(), err error) {
+func (g *serverGroup) another(ctx context.Context, suffix string) (dsn string, drop func(), err error) {
 	u, err := url.Parse(g.set.Postgres)
 	if err != nil {
 		return "", nil, err
@@ -88,7 +88,7 @@ func (g *ground) another(ctx context.Context, suffix string) (dsn string, drop f
 
 // hold opens what keeps old snapshots alive: a write transaction in another
 // database of the cluster, and a repeatable-read snapshot in ours. release ends it.
-func (g *ground) hold(ctx context.Context, elsewhere, here *sql.DB) (release func(), err error) {
+func (g *serverGroup) hold(ctx context.Context, elsewhere, here *sql.DB) (release func(), err error) {
 	write, err := elsewhere.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ type Event struct {
 	Version   int64
 }
 
-// Verdict is what a ledger found. The counts are of events, except Duplicates,
+// Verdict is what a tally found. The counts are of events, except Duplicates,
 // which counts records.
 type Verdict struct {
 	Committed  int `json:"committed"`
@@ -34,9 +34,9 @@ func (v Verdict) OK() bool { return v.Lost == 0 && v.Ghosts == 0 && v.Reordered 
 
 const maxWitnesses = 10
 
-// Ledger compares what arrives with what was committed. It is safe for
+// Tally compares what arrives with what was committed. It is safe for
 // concurrent use; records of one partition are to be given in offset order.
-type Ledger struct {
+type Tally struct {
 	mu     sync.Mutex
 	seen   map[uuid.UUID]place // first delivery of each event
 	latest map[stream]int64    // version of the last first delivery
@@ -54,13 +54,13 @@ type place struct {
 	key       string
 }
 
-// NewLedger returns an empty ledger.
-func NewLedger() *Ledger {
-	return &Ledger{seen: map[uuid.UUID]place{}, latest: map[stream]int64{}, home: map[string]int32{}}
+// NewTally returns an empty tally.
+func NewTally() *Tally {
+	return &Tally{seen: map[uuid.UUID]place{}, latest: map[stream]int64{}, home: map[string]int32{}}
 }
 
 // Deliver notes r and reports whether it is the event's first delivery.
-func (l *Ledger) Deliver(r Record) bool {
+func (l *Tally) Deliver(r Record) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, again := l.seen[r.EventID]; again {
@@ -89,14 +89,14 @@ func (l *Ledger) Deliver(r Record) bool {
 }
 
 // Seen is how many different events were delivered so far.
-func (l *Ledger) Seen() int {
+func (l *Tally) Seen() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.seen)
 }
 
 // Judge compares everything delivered so far with all that was committed.
-func (l *Ledger) Judge(committed []Event) Verdict {
+func (l *Tally) Judge(committed []Event) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := Verdict{Committed: len(committed), Reordered: l.reordered, Duplicates: l.duplicates}
@@ -121,7 +121,7 @@ func (l *Ledger) Judge(committed []Event) Verdict {
 	return v
 }
 
-func (l *Ledger) witness(format string, args ...any) {
+func (l *Tally) witness(format string, args ...any) {
 	if len(l.witnesses) < maxWitnesses {
 		l.witnesses = append(l.witnesses, fmt.Sprintf(format, args...))
 	}
