@@ -127,13 +127,17 @@ func (g *Group) HandleOnce(topic string, effect inbox.Effect, opts ...consumer.O
 		g.p.wire(func() error { return under(fmt.Sprintf("Group %q: Inbox", g.name), err) })
 		return
 	}
+	if box == nil { // too late: reported as such
+		g.HandleBatch(topic, nil)
+		return
+	}
 	g.HandleBatch(topic, box.Batch(effect), opts...)
 }
 
 func (g *Group) makeInbox() (*inbox.Inbox, error) {
 	g.p.mu.Lock()
 	defer g.p.mu.Unlock()
-	if g.inbox != nil {
+	if g.inbox != nil || g.p.started {
 		return g.inbox, nil
 	}
 	cfg := g.cfg.Inbox

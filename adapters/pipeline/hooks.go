@@ -31,21 +31,20 @@ func (p *Pipeline) kafkaHooks(group string) kafka.Hooks {
 }
 
 func (p *Pipeline) relayHooks() outbox.Hooks {
-	log, own := p.cfg.Logger, p.cfg.Relay.Hooks
-	next := own
-	next.Leading = hook.Tee1(func(epoch int64) { log.Info("relay leads", "relay", p.cfg.Relay.Name, "epoch", epoch) }, own.Leading)
-	next.Stopped = hook.Tee2(func(epoch int64, err error) {
-		if err != nil {
-			log.Warn("relay lost the lead", "relay", p.cfg.Relay.Name, "epoch", epoch, "error", err)
-		}
-	}, own.Stopped)
-	next.Parked = hook.Tee1(func(m outbox.Parked) {
-		log.Warn("message parked", "position", m.Position, "topic", m.Topic, "key", m.Key, "reason", m.Reason)
-	}, own.Parked)
-	next.Retrying = hook.Tee2(func(err error, in time.Duration) {
-		log.Warn("relay tries again", "relay", p.cfg.Relay.Name, "error", err, "in", in.String())
-	}, own.Retrying)
-	return p.count.relay.Hooks(next)
+	log := p.cfg.Logger.With("relay", p.cfg.Relay.Name)
+	logged := outbox.Hooks{
+		Leading: func(epoch int64) { log.Info("relay leads", "epoch", epoch) },
+		Stopped: func(epoch int64, err error) {
+			if err != nil {
+				log.Warn("relay lost the lead", "epoch", epoch, "error", err)
+			}
+		},
+		Parked: func(m outbox.Parked) {
+			log.Warn("message parked", "position", m.Position, "topic", m.Topic, "key", m.Key, "reason", m.Reason)
+		},
+		Retrying: func(err error, in time.Duration) { log.Warn("relay tries again", "error", err, "in", in.String()) },
+	}
+	return p.count.relay.Hooks(logged.Tee(p.cfg.Relay.Hooks))
 }
 
 func (p *Pipeline) consumerHooks() consumer.Hooks {

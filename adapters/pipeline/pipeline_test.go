@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +16,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/pipeline"
 	"github.com/millrace-go/millrace/adapters/schedule"
@@ -374,6 +378,105 @@ func TestJob_RunsUnderItsLockAndIsCounted(t *testing.T) {
 	stop()
 	_, text := ask(p, "/metrics")
 	require.Contains(t, text, `job_lock_acquired_total{lock_name="closeOrders"}`)
+}
+
+// The hooks of the service are called beside those that log and count.
+func TestHooks_OfTheServiceAreCalledToo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var mu sync.Mutex
+	called := map[string]bool{}
+	call := func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		called[name] = true
+	}
+	cfg := s.config()
+	opt := cache.Options(harness.Redis(t).Options().Addr)
+	cfg.Redis = redis.NewClient(opt)
+	t.Cleanup(func() { _ = cfg.Redis.Close() })
+	cfg.Relay.Hooks.Leading = func(int64) { call("relay leads") }
+	cfg.Relay.Hooks.Parked = func(outbox.Parked) { call("message parked") }
+	cfg.Kafka.Hooks.Assigned = func(kafka.Claim) { call("partition assigned") }
+	cfg.Consumer.Hooks.Delivered = func(consumer.Delivery) { call("delivered") }
+	cfg.JobLocks.Hooks.Started = func(lock.Grant) { call("task started") }
+	cfg.Jobs.Hooks.Slot = func(schedule.Slot) { call("slot") }
+	cfg.Cache.Hooks.Requested = func(string, string) { call("cache requested") }
+	p := s.pipeline(t, cfg)
+	pipeline.HandleOnce(p.Group(s.group, pipeline.GroupConfig{
+		Inbox: inbox.Config{Hooks: inbox.Hooks{Committed: func(inbox.Commit) { call("inbox committed") }}},
+	}), s.topic, consumer.JSON[order], func(context.Context, *sql.Tx, order) error { return nil })
+	p.Job(schedule.Job{Name: "eachSecond", Schedule: "* * * * * *", Run: func(context.Context) error { return nil }})
+	entries, err := cache.NewVersioned(p.Parts().Cache, "order", func(context.Context, string) (cache.Entry[order], error) {
+		return cache.Entry[order]{}, cache.ErrNotFound
+	}, cache.VersionedConfig[order]{TTL: time.Minute})
+	require.NoError(t, err)
+	stop := start(t, p)
+	_, err = entries.Get(t.Context(), s.group)
+	require.ErrorIs(t, err, cache.ErrNotFound)
+	place(t, p, s.topic, orders(0, 1)...)
+	place(t, p, s.topic+"-misspelt", orders(0, 1)...)
+	harness.Await(t, within, "all hooks are called", func(context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		var missing []string
+		for _, name := range []string{
+			"relay leads", "message parked", "partition assigned", "delivered", "task started", "slot", "cache requested", "inbox committed",
+		} {
+			if !called[name] {
+				missing = append(missing, name)
+			}
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("not called: %v", missing)
+		}
+		return nil
+	})
+	stop()
+	require.NotEmpty(t, s.log.lines("relay leads"), "the pipeline logs too")
+	require.NotEmpty(t, s.log.lines("message parked", s.topic+"-misspelt"))
+	_, text := ask(p, "/metrics")
+	require.Contains(t, text, `inbox_events_total{group="`+s.group+`",result="applied",topic="`+s.topic+`"} 1`)
+}
+
+func TestReady_AsksTheChecksOfTheService(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var down atomic.Bool
+	down.Store(true)
+	cfg := s.config()
+	cfg.Checks = map[string]func(context.Context) error{"search": func(context.Context) error {
+		if down.Load() {
+			return errors.New("no answer")
+		}
+		return nil
+	}}
+	p := s.pipeline(t, cfg)
+	start(t, p)
+	harness.Await(t, within, "it alone is missing", func(context.Context) error {
+		if code, text := ask(p, "/readyz"); code != http.StatusServiceUnavailable || text != "not ready:\nsearch: no answer\n" {
+			return fmt.Errorf("%d %s", code, text)
+		}
+		return nil
+	})
+	down.Store(false)
+	awaitReady(t, p)
+}
+
+// What is added after Run began is refused, loudly.
+func TestGroup_AfterRunIsIgnoredAndLogged(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pipeline(t, s.config())
+	group := p.Group(s.group, pipeline.GroupConfig{})
+	pipeline.Handle(group, s.topic, consumer.JSON[order], func(context.Context, order) error { return nil })
+	start(t, p)
+	awaitReady(t, p)
+	pipeline.HandleOnce(group, "late.v1", consumer.JSON[order], func(context.Context, *sql.Tx, order) error { return nil })
+	p.Job(schedule.Job{Name: "late"})
+	p.Group("late", pipeline.GroupConfig{})
+	require.Len(t, s.log.lines("added after Run began"), 3)
+	awaitReady(t, p)
 }
 
 func TestRun_RefusesAnOutboxThatIsNotThere(t *testing.T) {
