@@ -37,18 +37,18 @@ func (p *Pipeline) await(ctx context.Context, part string, step func(context.Con
 			return false, nil
 		}
 		if err == nil {
-			p.state.waits(part, nil)
 			if failures > 1 {
 				p.cfg.Logger.InfoContext(ctx, "waiting is over", "part", part)
 			}
+			p.state.waits(part, nil)
 			return true, nil
 		}
 		if f, ok := errors.AsType[final](err); ok {
 			return false, fmt.Errorf("%s: %w", part, f.error)
 		}
 		again := pauses.After(failures)
-		p.state.waits(part, err)
 		p.cfg.Logger.WarnContext(ctx, "waiting", "part", part, "error", err, "again_in", again.String())
+		p.state.waits(part, err)
 		pause(ctx, again)
 	}
 }
