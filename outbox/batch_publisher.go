@@ -8,7 +8,7 @@ import "context"
 type BatchPublisher interface {
 	// PublishBatch hands entries over in order and calls ack exactly once for
 	// each, from any goroutine, before or after it returns. It returns when all
-	// entries are handed over, which may wait for room; it never waits for the
+	// entries are handed over. That may wait for capacity, but never for the
 	// broker's acknowledgements, so that batches follow each other closely.
 	//
 	// ack(i, nil) means that the broker has made entries[i] durable. An error
@@ -21,8 +21,8 @@ type BatchPublisher interface {
 	PublishBatch(ctx context.Context, entries []Entry, ack func(i int, err error))
 }
 
-// Vetter is implemented by publishers that can tell before sending that the
-// broker will refuse a message: too large, unknown topic, not encodable.
+// Vetter is implemented by publishers that know before sending that the broker
+// will refuse a message: too large, unknown topic, not encodable.
 type Vetter interface {
 	// Vet returns an error that is ErrUnpublishable if the broker will never
 	// take e, and nil if it might. It must be cheap: it is asked for every entry.

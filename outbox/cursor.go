@@ -2,8 +2,6 @@ package outbox
 
 import (
 	"cmp"
-	"encoding/binary"
-	"errors"
 	"slices"
 )
 
@@ -40,47 +38,6 @@ func (c Cursor) Missing() int64 {
 		n += g.Hi - g.Lo + 1
 	}
 	return n
-}
-
-// MarshalGaps encodes the gaps as unsigned varints: for each gap its distance
-// from the end of the one before and its length less one. Two or three bytes a
-// gap are usual.
-func (c Cursor) MarshalGaps() []byte {
-	b := make([]byte, 0, 3*len(c.Gaps))
-	var end int64
-	for _, g := range c.Gaps {
-		b = binary.AppendUvarint(b, uint64(g.Lo-end))
-		b = binary.AppendUvarint(b, uint64(g.Hi-g.Lo))
-		end = g.Hi
-	}
-	return b
-}
-
-var errGaps = errors.New("gaps of the cursor are not readable")
-
-// UnmarshalGaps is the inverse of MarshalGaps. It refuses gaps that are not
-// disjoint, rising, or at or below c.Position.
-func (c *Cursor) UnmarshalGaps(b []byte) error {
-	c.Gaps = nil
-	var end int64
-	for len(b) > 0 {
-		skip, n := binary.Uvarint(b)
-		if n <= 0 {
-			return errGaps
-		}
-		length, m := binary.Uvarint(b[n:])
-		if m <= 0 {
-			return errGaps
-		}
-		b = b[n+m:]
-		g := Range{Lo: end + int64(skip), Hi: end + int64(skip) + int64(length)}
-		if g.Lo <= end || g.Hi < g.Lo || g.Hi > c.Position {
-			return errGaps
-		}
-		c.Gaps = append(c.Gaps, g)
-		end = g.Hi
-	}
-	return nil
 }
 
 // join merges overlapping and adjacent ranges of a list that is sorted by Lo.

@@ -9,47 +9,6 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// cursors draws valid cursors: disjoint rising gaps at or below the position.
-func cursors() *rapid.Generator[outbox.Cursor] {
-	return rapid.Custom(func(t *rapid.T) outbox.Cursor {
-		var c outbox.Cursor
-		for range rapid.IntRange(0, 20).Draw(t, "gaps") {
-			lo := c.Position + rapid.Int64Range(2, 1<<40).Draw(t, "skip")
-			c.Position = lo + rapid.Int64Range(0, 1000).Draw(t, "length")
-			c.Gaps = append(c.Gaps, outbox.Range{Lo: lo, Hi: c.Position})
-		}
-		c.Position += rapid.Int64Range(0, 1<<40).Draw(t, "rest")
-		return c
-	})
-}
-
-func TestCursor_GapsSurviveEncoding(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		c := cursors().Draw(t, "cursor")
-		back := outbox.Cursor{Position: c.Position}
-		require.NoError(t, back.UnmarshalGaps(c.MarshalGaps()))
-		require.Equal(t, c, back)
-	})
-}
-
-func TestCursor_RefusesDamagedGaps(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		c := outbox.Cursor{Position: rapid.Int64Range(0, 1000).Draw(t, "position")}
-		if c.UnmarshalGaps(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")) != nil {
-			return
-		}
-		end := int64(0)
-		for _, g := range c.Gaps {
-			require.Greater(t, g.Lo, end)
-			require.LessOrEqual(t, g.Lo, g.Hi)
-			end = g.Hi
-		}
-		require.LessOrEqual(t, end, c.Position)
-	})
-}
-
 func TestCursor_WithoutAddsExactlyTheGivenPositions(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

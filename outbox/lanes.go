@@ -10,9 +10,9 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// lanes makes a BatchPublisher of any Watermill publisher: messages of one key
-// share a lane, and a lane publishes one message at a time, trying again until
-// the publisher takes it.
+// lanes makes a BatchPublisher of any Watermill publisher. Messages of one key share
+// a lane; a lane publishes one message at a time and retries until the publisher
+// takes it.
 type lanes struct {
 	pub      message.Publisher
 	retryMax time.Duration
@@ -38,8 +38,9 @@ func newLanes(pub message.Publisher, n int, retryMax time.Duration) *lanes {
 	return l
 }
 
-// work publishes one item after the other. What follows a refused message of its
-// key was handed over before the relay knew: it is held back, to be parked.
+// work publishes one item after the other. The relay may have handed over messages
+// of a key before it knew that an earlier one was refused: work refuses them too, so
+// that they are parked.
 func (l *lanes) work(q <-chan laneItem) {
 	refused := map[ParkedKey]context.Context{} // in which leadership
 	for item := range q {
@@ -73,7 +74,7 @@ func (l *lanes) PublishBatch(ctx context.Context, entries []Entry, ack func(i in
 	}
 }
 
-// publish tries until the broker takes e, refuses it for good, or ctx ends.
+// publish retries until the broker takes e, refuses it for good, or ctx ends.
 func (l *lanes) publish(ctx context.Context, e *Entry) error {
 	retry := backoff{max: l.retryMax}
 	for ctx.Err() == nil {

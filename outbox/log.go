@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Log is the seam between the relay and the store of the messages. Package
-// outboxtest has the suite that every implementation passes.
+// Log is what a relay reads: the interface between it and the store of the messages.
+// Package outboxtest has the suite that every implementation passes.
 type Log interface {
 	// Acquire takes the lease of the named relay for owner and returns the
-	// session of the new leader, or ErrLeaseHeld while somebody else's lease
+	// session of the new leader, or ErrLeaseHeld while another owner's lease
 	// runs. An owner that already holds the lease gets it again with a higher
 	// epoch. The lease is timed by the log's own clock.
 	Acquire(ctx context.Context, relay, owner string, ttl time.Duration) (Session, error)
@@ -18,24 +18,24 @@ type Log interface {
 // Session is one leadership of one relay. Read is called by one goroutine;
 // Save, Renew and Release may run beside it.
 //
-// After any error but ErrLeaseLost from Save or Renew, or a cancelled context,
-// the session is to be released and a new one acquired: what it knew of the log
-// is no longer certain.
+// After any error, other than ErrLeaseLost from Save or Renew, and after a cancelled
+// context, the caller must release the session and acquire a new one: the session no
+// longer knows the state of the log for certain.
 type Session interface {
 	// Epoch rises with every leadership of the relay.
 	Epoch() int64
 	// Parked lists the keys that had parked messages when the session began.
 	Parked() []ParkedKey
-	// Read returns the entries that were committed and not yet returned, at
-	// most limit rows and about maxBytes bytes of payload (one entry at least).
-	// Entries of one key come in commit order. It does not wait: an empty batch
+	// Read returns entries that were committed and not yet returned, at most limit
+	// rows and about maxBytes bytes of payload, but at least one entry if there is
+	// one. Entries of one key come in commit order. It does not wait: an empty batch
 	// means that there is nothing to deliver now.
 	Read(ctx context.Context, limit, maxBytes int) (Batch, error)
-	// Save makes cp durable in one step. It returns ErrLeaseLost, having
-	// changed nothing, if a later epoch has begun.
+	// Save makes cp durable in one step. If a later epoch has begun, it changes
+	// nothing and returns ErrLeaseLost.
 	Save(ctx context.Context, cp Checkpoint) error
-	// Renew extends the lease by ttl from now, or returns ErrLeaseLost. It may
-	// also return ErrReopen, having extended it.
+	// Renew extends the lease by ttl from now, or returns ErrLeaseLost. It returns
+	// ErrReopen if it extended the lease and the session must be replaced.
 	Renew(ctx context.Context, ttl time.Duration) error
 	// Release frees the lease if the session still holds it and closes the
 	// session's connections. The session is unusable afterwards.
@@ -45,8 +45,8 @@ type Session interface {
 // Batch is the result of one read.
 type Batch struct {
 	Entries []Entry
-	// Cursor holds once every entry of this batch and of the batches before it
-	// has been delivered.
+	// Cursor is what to save when every entry of this batch and of the batches
+	// before it has been delivered.
 	Cursor Cursor
 	// More reports that the read was cut short: more entries are waiting.
 	More bool
@@ -54,9 +54,9 @@ type Batch struct {
 	Moved bool
 }
 
-// Maintainer is implemented by sessions of logs that need looking after, such as
-// partitions to be made ahead. The leader calls Maintain at its start and each
-// minute; an error is reported and tried again.
+// Maintainer is implemented by sessions of logs that need upkeep, such as creating
+// partitions ahead of need. The leader calls Maintain at its start and each minute.
+// It reports an error and calls again.
 type Maintainer interface {
 	Maintain(ctx context.Context) error
 }

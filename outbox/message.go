@@ -25,8 +25,8 @@ const (
 
 // Message is what the outbox stores and the broker carries.
 type Message struct {
-	// ID is the event id, unique for ever; consumers deduplicate by it.
-	// The zero UUID makes Append draw a random one (version 7).
+	// ID is the event id, unique forever; consumers deduplicate by it.
+	// If it is the zero UUID, Append generates one (version 7).
 	ID uuid.UUID
 	// Topic is the Kafka topic: 1 to 249 characters of [A-Za-z0-9._-].
 	Topic string
@@ -49,8 +49,8 @@ type Message struct {
 // Entry is a message with its place in the log.
 type Entry struct {
 	// Position is the place in the log, unique in it and rising with the order
-	// of insertion. It is no event id: after a failover to a standby that lagged,
-	// positions can be issued again.
+	// of insertion. Do not use it as an event id: after a failover to a standby that
+	// lagged, positions can be issued again.
 	Position int64
 	// CreatedAt is the database's clock at insertion.
 	CreatedAt time.Time

@@ -25,33 +25,33 @@ func KeyFromMetadata(_ string, m *message.Message) (string, error) {
 type Publisher struct {
 	writer *Writer
 	key    KeyFunc
-	do     func(ctx context.Context, append func(tx *sql.Tx) error) error
+	inTx   func(ctx context.Context, store func(tx *sql.Tx) error) error
 }
 
 var _ message.Publisher = (*Publisher)(nil)
 
-// NewPublisher returns a publisher whose messages live and die with tx. Make one
-// for each transaction. A nil key means KeyFromMetadata.
+// NewPublisher returns a publisher that appends in tx: its messages are stored when
+// tx commits and vanish if it rolls back. Make one for each transaction. A nil key means KeyFromMetadata.
 func NewPublisher(w *Writer, tx *sql.Tx, key KeyFunc) (*Publisher, error) {
 	if tx == nil {
-		return nil, errors.New("outbox publisher: tx: is nil")
+		return nil, errors.New("outbox publisher: tx: must not be nil")
 	}
-	return newPublisher(w, key, func(_ context.Context, append func(*sql.Tx) error) error { return append(tx) })
+	return newPublisher(w, key, func(_ context.Context, store func(*sql.Tx) error) error { return store(tx) })
 }
 
-// NewAutoPublisher returns a publisher that commits each call of Publish in a
-// transaction of its own, for messages that no entity belongs to. A nil key means
+// NewAutoPublisher returns a publisher that commits each call of Publish in its own
+// transaction, for messages that belong to no entity. A nil key means
 // KeyFromMetadata.
 func NewAutoPublisher(w *Writer, db *sql.DB, key KeyFunc) (*Publisher, error) {
 	if db == nil {
-		return nil, errors.New("outbox publisher: db: is nil")
+		return nil, errors.New("outbox publisher: db: must not be nil")
 	}
-	return newPublisher(w, key, func(ctx context.Context, append func(*sql.Tx) error) error {
+	return newPublisher(w, key, func(ctx context.Context, store func(*sql.Tx) error) error {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return fmt.Errorf("begin: %w", err)
 		}
-		if err := append(tx); err != nil {
+		if err := store(tx); err != nil {
 			return errors.Join(err, tx.Rollback())
 		}
 		if err := tx.Commit(); err != nil {
@@ -62,14 +62,14 @@ func NewAutoPublisher(w *Writer, db *sql.DB, key KeyFunc) (*Publisher, error) {
 	})
 }
 
-func newPublisher(w *Writer, key KeyFunc, do func(context.Context, func(*sql.Tx) error) error) (*Publisher, error) {
+func newPublisher(w *Writer, key KeyFunc, inTx func(context.Context, func(*sql.Tx) error) error) (*Publisher, error) {
 	if w == nil {
-		return nil, errors.New("outbox publisher: writer: is nil")
+		return nil, errors.New("outbox publisher: writer: must not be nil")
 	}
 	if key == nil {
 		key = KeyFromMetadata
 	}
-	return &Publisher{writer: w, key: key, do: do}, nil
+	return &Publisher{writer: w, key: key, inTx: inTx}, nil
 }
 
 // Publish appends msgs in order, all or none. It uses the first message's context.
@@ -89,8 +89,8 @@ func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 		out[i].Key = key
 	}
 	ctx := msgs[0].Context()
-	return p.do(ctx, func(tx *sql.Tx) error { return p.writer.Append(ctx, tx, out...) })
+	return p.inTx(ctx, func(tx *sql.Tx) error { return p.writer.Append(ctx, tx, out...) })
 }
 
-// Close does nothing: the transaction or database is the caller's.
+// Close does nothing: the caller ends the transaction and closes the database.
 func (p *Publisher) Close() error { return nil }

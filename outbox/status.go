@@ -13,7 +13,7 @@ type Status struct {
 	Delivered time.Time // when the broker last acknowledged a whole batch
 	Stalled   time.Time // since when messages wait for the broker without any acknowledgement; zero if none do; of a leader
 	Err       error     // the last error, nil once messages move again
-	Members   int       // of the fleet, this one included, that stand ready for this outbox; 0 outside of a fleet
+	Members   int       // instances of the fleet that are ready for this outbox, this one included; 0 outside of a fleet
 }
 
 // Status returns the relay's present state.
@@ -29,15 +29,15 @@ func (r *Relay) updateStatus(change func(*Status)) {
 	change(&r.status)
 }
 
-// Ready tells the truth of promise P9: a leader is ready if messages moved, or
-// there was nothing to move, within the last `patience`; a standby is ready if
-// its last try for the lease met no error.
-func (s Status) Ready(now time.Time, patience time.Duration) bool {
+// Ready reports whether the relay works (promise P9). A leader is ready if messages
+// moved, or there was nothing to move, within the time limit; a standby is ready if
+// its last attempt to take the lease met no error.
+func (s Status) Ready(now time.Time, limit time.Duration) bool {
 	if !s.Leading {
 		return s.Err == nil
 	}
-	if now.Sub(s.Read) > patience && s.InFlight == 0 {
+	if now.Sub(s.Read) > limit && s.InFlight == 0 {
 		return false
 	}
-	return s.Stalled.IsZero() || now.Sub(s.Stalled) <= patience
+	return s.Stalled.IsZero() || now.Sub(s.Stalled) <= limit
 }

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a message. Kafka's own defaults leave room above them.
+// Limits of a message. Kafka's own defaults are higher.
 const (
 	MaxTopicBytes       = 249
 	MaxKeyBytes         = 1024
@@ -25,8 +25,8 @@ var reserved = map[string]bool{
 
 var reservedPrefixes = []string{"kafka_dlt-", "dlt-", "millrace-", "_watermill"}
 
-// ReservedHeader reports whether a header name belongs to Millrace, so that
-// Append refuses it and the relay ignores it on rows written by other means.
+// ReservedHeader reports whether a header name belongs to Millrace: Append refuses
+// it, and the relay ignores it on rows that others wrote.
 func ReservedHeader(name string) bool {
 	if reserved[name] {
 		return true
@@ -39,7 +39,7 @@ func ReservedHeader(name string) bool {
 	return false
 }
 
-// validate returns all that is wrong with the messages, as MessageErrors.
+// validate returns all problems of the messages, as MessageErrors.
 func validate(msgs []Message, maxPayload int) error {
 	var errs []error
 	for i := range msgs {
@@ -86,12 +86,12 @@ func checkTopic(s string) string {
 
 // checkText returns what is wrong with s as a text value in Postgres and a
 // header value in Kafka, or "".
-func checkText(s string, least, most int) string {
+func checkText(s string, minBytes, maxBytes int) string {
 	switch {
-	case len(s) < least:
+	case len(s) < minBytes:
 		return "is empty"
-	case len(s) > most:
-		return fmt.Sprintf("has %d bytes, more than %d", len(s), most)
+	case len(s) > maxBytes:
+		return fmt.Sprintf("has %d bytes, more than %d", len(s), maxBytes)
 	case strings.IndexByte(s, 0) >= 0:
 		return "contains a NUL byte, which Postgres cannot store as text"
 	case !utf8.ValidString(s):

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"iter"
 	"strconv"
 	"time"
 
@@ -9,8 +10,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// MetadataKey is the Watermill metadata name that holds a message's key. It is
-// never put on the wire: the marshaler makes it the record's key.
+// MetadataKey is the Watermill metadata name that holds a message's key. It is never
+// sent as a header: the marshaler makes it the record's key.
 const MetadataKey = "millrace-key"
 
 // ToWatermill returns e as a Watermill message with ctx: the UUID is the event
@@ -18,52 +19,50 @@ const MetadataKey = "millrace-key"
 func ToWatermill(ctx context.Context, e *Entry) *message.Message {
 	m := message.NewMessage(watermillUUID(e), e.Payload)
 	m.SetContext(ctx)
-	for h := range RecordHeaders(e) {
-		m.Metadata.Set(h.Name, h.Value)
+	for name, value := range RecordHeaders(e) {
+		m.Metadata.Set(name, value)
 	}
 	m.Metadata.Set(MetadataKey, e.Key)
 	return m
 }
 
-// TextHeader is a record header with a text value.
-type recordHeader struct{ Name, Value string }
-
-// RecordHeaders yields the headers of e's record: those made from its columns,
-// then Message.Headers without reserved names, in no order.
-func RecordHeaders(e *Entry) func(yield func(recordHeader) bool) {
-	return func(yield func(recordHeader) bool) {
-		if !yield(recordHeader{HeaderEventID, e.ID.String()}) {
+// RecordHeaders yields the name and value of each header of e's record: those made
+// from its columns, then Message.Headers without reserved names, in no order.
+func RecordHeaders(e *Entry) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		if !yield(HeaderEventID, e.ID.String()) {
 			return
 		}
-		if e.Type != "" && !yield(recordHeader{HeaderEventType, e.Type}) {
+		if e.Type != "" && !yield(HeaderEventType, e.Type) {
 			return
 		}
-		if e.AggregateType != "" && !yield(recordHeader{HeaderAggregateType, e.AggregateType}) {
+		if e.AggregateType != "" && !yield(HeaderAggregateType, e.AggregateType) {
 			return
 		}
-		if e.AggregateID != "" && !yield(recordHeader{HeaderAggregateID, e.AggregateID}) {
+		if e.AggregateID != "" && !yield(HeaderAggregateID, e.AggregateID) {
 			return
 		}
-		if e.AggregateVersion > 0 && !yield(recordHeader{HeaderAggregateVersion, strconv.FormatInt(e.AggregateVersion, 10)}) {
+		if e.AggregateVersion > 0 && !yield(HeaderAggregateVersion, strconv.FormatInt(e.AggregateVersion, 10)) {
 			return
 		}
-		if _, set := e.Headers[HeaderOccurredAt]; !set && !yield(recordHeader{HeaderOccurredAt, e.CreatedAt.UTC().Format(time.RFC3339Nano)}) {
+		if _, set := e.Headers[HeaderOccurredAt]; !set && !yield(HeaderOccurredAt, e.CreatedAt.UTC().Format(time.RFC3339Nano)) {
 			return
 		}
 		for name, value := range e.Headers {
-			if !ReservedHeader(name) && !yield(recordHeader{name, value}) {
+			if !ReservedHeader(name) && !yield(name, value) {
 				return
 			}
 		}
 	}
 }
 
-// headerWatermillUUID keeps the UUID of a Watermill message that is no UUID.
+// headerWatermillUUID keeps the UUID field of a Watermill message if it is not a UUID.
 const headerWatermillUUID = "watermill-uuid"
 
 // FromWatermill returns a Watermill message as an outbox message: the inverse of
-// ToWatermill. The UUID becomes the event id (a UUID derived from it, if it is
-// none), metadata with the names of columns become the fields, the rest headers.
+// ToWatermill. The UUID field becomes the event id; if it is not a UUID, one is
+// derived from it. Metadata with the names of columns become the fields, the others
+// headers.
 func FromWatermill(topic string, m *message.Message) (Message, error) {
 	out := Message{Topic: topic, Payload: m.Payload, Headers: map[string]string{}}
 	id, err := uuid.Parse(m.UUID)

@@ -13,58 +13,55 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/internal/problems"
 )
 
 // ErrNoEntity means that the entity statement returned no row: a version check
-// that did not hold, or no such entity. Nothing was appended, and the transaction
-// is still usable. errors.Is finds sql.ErrNoRows in it too.
+// failed, or there is no such entity. Nothing was appended, and the transaction is
+// still usable. It wraps sql.ErrNoRows.
 var ErrNoEntity = fmt.Errorf("entity statement returned no row: %w", sql.ErrNoRows)
 
-// TogetherConfig configures a Together. The zero value is usable.
+// ErrOutcomeUnknown means that no answer came, or none that could be read: the
+// transaction may have committed or not.
+var ErrOutcomeUnknown = errors.New("the transaction may have committed or not")
+
+// EntityWriterConfig configures an EntityWriter. The zero value is usable.
 type EntityWriterConfig struct {
-	// MaxPayloadBytes is the largest payload that Append takes, in bytes.
+	// MaxPayloadBytes is the largest payload that Append and Commit take, in bytes.
 	// Default 1,000,000.
 	MaxPayloadBytes int
 }
 
-// Together writes an entity and appends its messages in one round trip: Append in
-// a transaction of the caller's, Commit as a transaction of its own. It is made
-// once for each statement and is safe for concurrent use.
+// EntityWriter writes an entity and appends its messages in one statement, and so in
+// one round trip: Append in a transaction of the caller, Commit as a transaction of
+// its own. Make one for each entity statement. It is safe for concurrent use.
 //
-// Every row that the statement returns is locked before the first position is
-// drawn, so that one key's messages keep their commit order as they do when the
-// entity is written first and Writer.Append called after it.
+// Every row that the statement returns is locked before the first position is drawn.
+// So the messages of one key keep their commit order, as they do when the entity is
+// written first and Writer.Append is called after it.
 type EntityWriter struct {
 	db      *sql.DB
 	inserts inserts
-	alone   string // the statement without messages
+	query   string // the entity statement without messages
 	params  int
 	cfg     EntityWriterConfig
 }
 
 var parameter = regexp.MustCompile(`\$(\d+)`)
 
-// NewTogether returns the writer of the entities that query inserts, updates or
-// deletes. query is one statement of fixed text with parameters from $1 on; it
-// must end with a RETURNING clause ("RETURNING 1" will do) and must not begin
-// with a WITH that changes data itself. It does no I/O.
+// NewEntityWriter returns the writer of the entities that query inserts, updates or
+// deletes. query is one statement of fixed text with parameters from $1 on. It must
+// end with a RETURNING clause ("RETURNING 1" will do) and must not begin with a WITH
+// that changes data itself. It does no I/O.
 func NewEntityWriter(db *sql.DB, query string, cfg EntityWriterConfig) (*EntityWriter, error) {
 	query = strings.TrimRight(query, "; \t\r\n")
-	var errs []error
-	if db == nil {
-		errs = append(errs, errors.New("db: is nil"))
-	}
-	if query == "" {
-		errs = append(errs, errors.New("query: is empty"))
-	}
-	if !strings.Contains(strings.ToLower(query), "returning") {
-		errs = append(errs, errors.New("query: has no RETURNING clause: end it with RETURNING 1"))
-	}
-	if cfg.MaxPayloadBytes < 0 {
-		errs = append(errs, errors.New("MaxPayloadBytes: must be positive, or 0 for the default"))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("outbox together: %w", err)
+	var p problems.List
+	p.NotNil("db", db != nil)
+	p.Unless(query != "", "query", "must not be empty")
+	p.Unless(strings.Contains(strings.ToLower(query), "returning"), "query", "must have a RETURNING clause: end it with RETURNING 1")
+	problems.AtLeast(&p, "MaxPayloadBytes", cfg.MaxPayloadBytes, 0)
+	if err := p.Err(); err != nil {
+		return nil, fmt.Errorf("entity writer: %w", err)
 	}
 	params := 0
 	for _, m := range parameter.FindAllStringSubmatch(query, -1) {
@@ -76,32 +73,32 @@ func NewEntityWriter(db *sql.DB, query string, cfg EntityWriterConfig) (*EntityW
 	for i := range numbers {
 		numbers[i] = params + 1 + i
 	}
-	t := &EntityWriter{db: db, alone: query, params: params, cfg: cfg}
-	t.inserts.one.text = entityHead + query + fmt.Sprintf(entityOne, numbers...)
-	t.inserts.many.text = entityHead + query + fmt.Sprintf(entityMany, numbers...)
-	return t, nil
+	w := &EntityWriter{db: db, query: query, params: params, cfg: cfg}
+	w.inserts.one.text = entityHead + query + fmt.Sprintf(entityOne, numbers...)
+	w.inserts.many.text = entityHead + query + fmt.Sprintf(entityMany, numbers...)
+	return w, nil
 }
 
 // Prepare prepares the statements, without which Append and Commit take two round
-// trips. Call it once at start; it needs a free connection of the pool.
-// Transactions of another *sql.DB go on without.
-func (t *EntityWriter) Prepare(ctx context.Context) error { return t.inserts.prepare(ctx, t.db) }
+// trips. Call it once at start; it needs a free connection of the pool. Transactions
+// of another *sql.DB work without it.
+func (w *EntityWriter) Prepare(ctx context.Context) error { return w.inserts.prepare(ctx, w.db) }
 
-// Close frees what Prepare made. The database stays open.
-func (t *EntityWriter) Close() error { return t.inserts.close() }
+// Close closes the prepared statements. The database stays open.
+func (w *EntityWriter) Close() error { return w.inserts.close() }
 
 // Append runs the entity statement with args in tx, scans the first row that it
-// returns into into (nil: nowhere), and stores msgs. If it returns no row,
-// nothing is stored and the error is ErrNoEntity. For the rest it behaves as
-// outbox.Writer.Append: bad messages are refused before any I/O, and after an
-// error of the database tx can only be rolled back. Without msgs it runs the
-// statement alone.
+// returns into into (nil: nowhere), and stores msgs. If it returns no row, nothing
+// is stored and the error is ErrNoEntity. Otherwise it behaves as
+// outbox.Writer.Append: bad messages are refused before any I/O, and after an error
+// of the database tx can only be rolled back. Without msgs it runs the statement
+// alone.
 //
-// The messages are made before the statement runs: they cannot carry what it
-// returns, such as a version that the database counts up. Know the version (read
-// it, check it in the statement), or use Writer.Append.
-func (t *EntityWriter) Append(ctx context.Context, tx *sql.Tx, args, into []any, msgs ...outbox.Message) error {
-	query := func(s *statement, args []any) (*sql.Rows, error) {
+// The messages are made before the statement runs, so they cannot carry what it
+// returns, such as a version that the database counts up. Know the version (read it,
+// check it in the statement), or use Writer.Append.
+func (w *EntityWriter) Append(ctx context.Context, tx *sql.Tx, args, into []any, msgs ...outbox.Message) error {
+	return w.write(args, into, msgs, func(s *statement, args []any) (*sql.Rows, error) {
 		if stmt := s.prepared.Load(); stmt != nil {
 			rows, err := tx.StmtContext(ctx, stmt).QueryContext(ctx, args...)
 			if err == nil || !notSent(err) {
@@ -109,55 +106,76 @@ func (t *EntityWriter) Append(ctx context.Context, tx *sql.Tx, args, into []any,
 			}
 		}
 		return tx.QueryContext(ctx, s.text, args...)
-	}
-	return t.write(ctx, &entityCall{t, args, into, query}, msgs)
+	})
 }
 
-func (t *EntityWriter) write(ctx context.Context, call *entityCall, msgs []outbox.Message) error {
-	if len(call.args) != t.params {
-		return fmt.Errorf("append outbox: the entity statement has %d parameters and was given %d", t.params, len(call.args))
+// Commit is Append as a transaction of its own. Postgres commits the statement by
+// itself: entity, messages and commit take one round trip, where BEGIN, statement,
+// insert and COMMIT take four. Call Writer.Wake, or wake the relay, after it.
+//
+// An error of the server, of the messages, or ErrNoEntity means that nothing was
+// written. ErrOutcomeUnknown means that the connection was lost, or that into could
+// not be filled; the statement is never run a second time. Where that is not enough,
+// use a transaction whose outcome can be asked for by its id (pg_xact_status).
+func (w *EntityWriter) Commit(ctx context.Context, args, into []any, msgs ...outbox.Message) error {
+	if len(msgs) == 0 {
+		return errors.New("append outbox: no messages: run the statement in a transaction")
+	}
+	once := &onlyOnce{}
+	err := w.write(args, into, msgs, func(s *statement, args []any) (*sql.Rows, error) {
+		args[len(args)-1] = once.around(args[len(args)-1])
+		if stmt := s.prepared.Load(); stmt != nil {
+			return stmt.QueryContext(ctx, args...)
+		}
+		return w.db.QueryContext(ctx, s.text, args...)
+	})
+	if err != nil && once.used && !answered(err) {
+		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	return err
+}
+
+// queryFunc runs a statement in the transaction of Append or Commit.
+type queryFunc func(s *statement, args []any) (*sql.Rows, error)
+
+func (w *EntityWriter) write(args, into []any, msgs []outbox.Message, query queryFunc) error {
+	if len(args) != w.params {
+		return fmt.Errorf("append outbox: the entity statement has %d parameters and was given %d", w.params, len(args))
 	}
 	if len(msgs) == 0 {
-		return call.read(&statement{text: t.alone}, call.args)
+		return readEntity(query, &statement{text: w.query}, args, into)
 	}
-	w, err := outbox.NewWriter(call, outbox.WriterConfig{MaxPayloadBytes: t.cfg.MaxPayloadBytes})
+	msgs, err := outbox.Prepare(msgs, w.cfg.MaxPayloadBytes)
 	if err != nil {
-		return err
+		return fmt.Errorf("append outbox: %w", err)
 	}
-	return w.Append(ctx, nil, msgs...)
-}
-
-// togetherCall lets a Writer check the messages of one call and draw their ids.
-type entityCall struct {
-	*EntityWriter
-	args, into []any
-	query      func(s *statement, args []any) (*sql.Rows, error)
-}
-
-var _ outbox.Appender = (*entityCall)(nil)
-
-// Append implements outbox.Appender; its transaction is query's.
-func (c *entityCall) Append(_ context.Context, _ *sql.Tx, msgs []outbox.Message) error {
 	messages, err := appendArgs(msgs)
-	if err != nil {
-		return err
+	if err == nil {
+		all := append(append(make([]any, 0, len(args)+len(messages)), args...), messages...)
+		err = readEntity(query, w.inserts.forMessages(len(msgs)), all, into)
 	}
-	return c.read(c.inserts.forMessages(len(msgs)), append(append(make([]any, 0, len(c.args)+len(messages)), c.args...), messages...))
+	if errors.Is(err, sql.ErrTxDone) {
+		err = errors.Join(outbox.ErrTxDone, err)
+	}
+	if err != nil {
+		return fmt.Errorf("append outbox: %w", err)
+	}
+	return nil
 }
 
-// read runs s and reads all its rows, the first one into c.into.
-func (c *entityCall) read(s *statement, args []any) error {
-	rows, err := c.query(s, args)
+// readEntity runs s and reads all its rows, the first one into into.
+func readEntity(query queryFunc, s *statement, args, into []any) error {
+	rows, err := query(s, args)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	returned := 0
-	for rows.Next() { // to the end: the insert may still be refused behind the last row
-		if returned++; returned > 1 || len(c.into) == 0 {
+	for rows.Next() { // to the end: the insert may still be refused after the last row
+		if returned++; returned > 1 || len(into) == 0 {
 			continue
 		}
-		if err := rows.Scan(c.into...); err != nil {
+		if err := rows.Scan(into...); err != nil {
 			return fmt.Errorf("entity statement: %w", err)
 		}
 	}
@@ -170,38 +188,6 @@ func (c *entityCall) read(s *statement, args []any) error {
 	return nil
 }
 
-// ErrOutcomeUnknown means that no answer came, or none that could be read: the
-// transaction may have committed or not.
-var ErrOutcomeUnknown = errors.New("the transaction may have committed or not")
-
-// Commit is Append as a transaction of its own: Postgres commits the statement by
-// itself, so that the entity, its messages and the commit take one round trip
-// where BEGIN, statement, insert and COMMIT take four. Call Writer.Committed, or
-// wake the relay, after it.
-//
-// An error of the server, of the messages, or ErrNoEntity means that nothing was
-// written. ErrOutcomeUnknown means that the connection was lost, or into could not
-// be filled; the statement is never run a second time. Where that is not enough,
-// use a transaction whose id tells what became of it (pg_xact_status).
-func (t *EntityWriter) Commit(ctx context.Context, args, into []any, msgs ...outbox.Message) error {
-	if len(msgs) == 0 {
-		return errors.New("append outbox: no messages: run the statement in a transaction")
-	}
-	guard := &onlyOnce{}
-	query := func(s *statement, args []any) (*sql.Rows, error) {
-		args[len(args)-1] = guard.around(args[len(args)-1])
-		if stmt := s.prepared.Load(); stmt != nil {
-			return stmt.QueryContext(ctx, args...)
-		}
-		return t.db.QueryContext(ctx, s.text, args...)
-	}
-	err := t.write(ctx, &entityCall{t, args, into, query}, msgs)
-	if err != nil && guard.used && !answered(err) {
-		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-	}
-	return err
-}
-
 // answered reports that the server refused the statement, or returned no row.
 func answered(err error) bool {
 	var server *pq.Error
@@ -209,7 +195,7 @@ func answered(err error) bool {
 }
 
 // onlyOnce keeps database/sql from running a statement again on another connection
-// when the first one broke: it asks for the arguments anew for each attempt.
+// when the first one broke: it asks for the arguments again before each attempt.
 type onlyOnce struct {
 	value any
 	used  bool

@@ -91,7 +91,7 @@ func (s *Store) Lag(ctx context.Context) ([]RelayLag, error) {
 		if err := rows.Scan(&l.Relay, &c.Position, &gaps, &l.Epoch, &l.Owner, &l.Leads, &l.Parked); err != nil {
 			return nil, fmt.Errorf("read the cursors: %w", err)
 		}
-		if err := c.UnmarshalGaps(gaps); err != nil {
+		if c.Gaps, err = decodeGaps(gaps, c.Position); err != nil {
 			return nil, fmt.Errorf("cursor of %s: %w", l.Relay, err)
 		}
 		l.Position, l.Gaps = c.Position, c.Missing()

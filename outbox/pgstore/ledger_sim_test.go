@@ -156,10 +156,11 @@ func (s *sim) deliver(rows []*simRow) error {
 	if !restart {
 		return nil
 	}
-	saved := outbox.Cursor{Position: s.saved.Position}
-	if err := saved.UnmarshalGaps(s.saved.MarshalGaps()); err != nil {
+	gaps, err := decodeGaps(encodeGaps(s.saved.Gaps), s.saved.Position)
+	if err != nil {
 		return err
 	}
+	saved := outbox.Cursor{Position: s.saved.Position, Gaps: gaps}
 	s.ledger, s.last = newLedger(saved), nil
 	return nil
 }

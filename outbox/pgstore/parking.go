@@ -177,7 +177,8 @@ func carryOut(ctx context.Context, conn *sql.Conn, relay string, epoch int64, c 
 		if err := tx.QueryRowContext(ctx, lockCursorSQL, relay, epoch).Scan(&c.Position, &gaps); err != nil {
 			return err
 		}
-		if err := c.UnmarshalGaps(gaps); err != nil {
+		var err error
+		if c.Gaps, err = decodeGaps(gaps, c.Position); err != nil {
 			return err
 		}
 		rows, err := tx.QueryContext(ctx, carryOutSQL, relay)
@@ -189,7 +190,7 @@ func carryOut(ctx context.Context, conn *sql.Conn, relay string, epoch int64, c 
 			return err
 		}
 		c = c.Without(redriven)
-		_, err = tx.ExecContext(ctx, saveSQL, relay, epoch, c.Position, c.MarshalGaps())
+		_, err = tx.ExecContext(ctx, saveSQL, relay, epoch, c.Position, encodeGaps(c.Gaps))
 		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {

@@ -147,7 +147,7 @@ func relaysAt(ctx context.Context, db *sql.DB) (relays []relayAt, err error) {
 		if err := rows.Scan(&r.name, &c.Position, &gaps); err != nil {
 			return nil, fmt.Errorf("read the cursors: %w", err)
 		}
-		if err := c.UnmarshalGaps(gaps); err != nil {
+		if c.Gaps, err = decodeGaps(gaps, c.Position); err != nil {
 			return nil, fmt.Errorf("cursor of %s: %w", r.name, err)
 		}
 		r.delivered = delivered(c)

@@ -99,7 +99,7 @@ func (s *session) acquire(ctx context.Context, owner string, ttl time.Duration) 
 	if err != nil {
 		return c, fmt.Errorf("acquire the lease of %s: %w", s.relay, err)
 	}
-	if err := c.UnmarshalGaps(gaps); err != nil {
+	if c.Gaps, err = decodeGaps(gaps, c.Position); err != nil {
 		return c, fmt.Errorf("cursor of %s: %w", s.relay, err)
 	}
 	return c, nil
@@ -152,7 +152,7 @@ func (s *session) Save(ctx context.Context, cp outbox.Checkpoint) error {
 	s.controlling.Lock()
 	defer s.controlling.Unlock()
 	var moved int64
-	args := []any{s.relay, s.epoch, cp.Cursor.Position, cp.Cursor.MarshalGaps()}
+	args := []any{s.relay, s.epoch, cp.Cursor.Position, encodeGaps(cp.Cursor.Gaps)}
 	if len(cp.Parked) == 0 {
 		result, err := s.save.ExecContext(ctx, args...)
 		if err != nil {
