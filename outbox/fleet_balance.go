@@ -11,12 +11,12 @@ import (
 // simulation can drive it; its callers take turns.
 //
 // A leader hands an outbox over if a standby of it has led at least two outboxes
-// fewer for the time `settle`. Each such move makes the sum of the squares of
-// what the instances lead smaller, so moves come to an end, and at the end no two
-// instances that share all outboxes differ by more than one. What an instance
-// knows of the others is up to two beats old; hence it moves one outbox at a
-// time, rests for a lease after every move that it sees, and lets those that lead
-// more go first.
+// fewer for the time handOverAfter. Each such move reduces the sum of the squares of
+// the numbers that the instances lead. So the moves come to an end, and then no two
+// instances that share all outboxes differ by more than one. What an instance knows
+// of the others is up to two intervals old. Therefore it hands over one outbox at a
+// time, pauses for a lease after every move that it sees, and lets instances that
+// lead more go first. Scripts that show it at work are in testdata/balance.
 type balance struct {
 	me            string
 	handOverAfter time.Duration
@@ -25,40 +25,40 @@ type balance struct {
 
 	moving  int       // the place that is being handed over; -1 if none
 	changed time.Time // when the last hand-over ended, or another instance was last seen to lead more or fewer
-	refused int       // hand-overs in a row that nobody took up
+	refused int       // hand-overs in a row that no instance accepted
 }
 
 // place is what an instance knows of one outbox.
 type place struct {
 	leads  bool
-	trying bool // it is about to take the lease
+	trying bool // it is about to try for the lease
 	owner  string
 
 	others map[string]*peer
-	seen   time.Time // when others was last brought up to date
+	seen   time.Time // when others was last updated
 	mine   bool      // the lease runs and is this instance's own
 	until  time.Time // when the lease ends, or ended, as far as is known
 	free   time.Time // since when the lease is known to be free; zero while it is held
 	last   string    // the other instance that was last seen to hold it
 
 	abstain time.Time // until when the lease is left to others
-	offered bool      // it was handed over and nobody has been seen to take it
+	offered bool      // it was handed over, and no instance has been seen to take it
 }
 
-// peer is another instance that stands ready for an outbox.
+// peer is another instance that is ready for an outbox.
 type peer struct {
 	leads int
 	low   time.Time // since when it is known to lead two fewer, or less; zero if it does not
 }
 
-// The beat of announcements is that of renewals.
+// interval is the time between two announcements, and between two renewals.
 func (b *balance) interval() time.Duration { return b.ttl * 9 / 20 }
 
-// maxRefused bounds the growth of the rest after hand-overs that nobody took up.
+// maxRefused bounds how far the pause after refused hand-overs grows.
 const maxRefused = 7
 
-func newBalance(me string, settle, ttl time.Duration, owners []string) *balance {
-	b := &balance{me: me, handOverAfter: settle, ttl: ttl, places: make([]place, len(owners)), moving: -1}
+func newBalance(me string, handOverAfter, ttl time.Duration, owners []string) *balance {
+	b := &balance{me: me, handOverAfter: handOverAfter, ttl: ttl, places: make([]place, len(owners)), moving: -1}
 	for i := range b.places {
 		b.places[i].owner = owners[i]
 	}
@@ -86,11 +86,11 @@ func (b *balance) count(trying bool) (n int) {
 	return n
 }
 
-// observe takes in a roll of place i.
-func (b *balance) observe(i int, roll Members, now time.Time) {
+// observe records the members of place i.
+func (b *balance) observe(i int, members Members, now time.Time) {
 	p := &b.places[i]
-	peers := make(map[string]*peer, len(roll.Others))
-	for _, o := range roll.Others {
+	peers := make(map[string]*peer, len(members.Others))
+	for _, o := range members.Others {
 		known := p.others[o.ID]
 		if known == nil {
 			known = &peer{leads: o.Leads}
@@ -101,22 +101,22 @@ func (b *balance) observe(i int, roll Members, now time.Time) {
 		peers[o.ID] = known
 	}
 	p.others, p.seen = peers, now
-	p.mine = roll.Owner == p.owner
+	p.mine = members.Owner == p.owner
 	switch {
-	case roll.Owner == "":
+	case members.Owner == "":
 		if p.free.IsZero() {
 			p.free = now
 		}
 	default:
-		p.free, p.until = time.Time{}, now.Add(roll.Left)
+		p.free, p.until = time.Time{}, now.Add(members.Left)
 		if !p.mine {
-			p.last = instanceOf(roll.Owner)
+			p.last = instanceOf(members.Owner)
 			b.leaseTaken(p)
 		}
 	}
 }
 
-// taken notes that somebody else holds the lease of p.
+// leaseTaken records that another instance holds the lease of p.
 func (b *balance) leaseTaken(p *place) {
 	if p.offered {
 		p.offered, b.refused = false, 0
@@ -124,8 +124,8 @@ func (b *balance) leaseTaken(p *place) {
 	p.abstain = time.Time{}
 }
 
-// turn tells a standby how long to wait before it looks again; 0 means that it is
-// to try for the lease now, and to report by acquired.
+// standbyWait returns how long a standby waits before it asks again; 0 means that it
+// must try for the lease now, and report the outcome by acquired.
 func (b *balance) standbyWait(i int, now time.Time) time.Duration {
 	p := &b.places[i]
 	wait := time.Duration(0)
@@ -149,25 +149,25 @@ func (b *balance) standbyWait(i int, now time.Time) time.Duration {
 	return 0
 }
 
-// deference is how long this instance leaves a free lease to those that lead
-// less. Who held it last is not among them: it died, stopped or handed it over.
+// deference is how long this instance leaves a free lease to instances that lead
+// fewer. The last holder is not among them: it died, stopped or handed it over.
 func (b *balance) deference(p *place) time.Duration {
-	low, any := 0, false
+	low, found := 0, false
 	for id, o := range p.others {
-		if id != p.last && (!any || o.leads < low) {
-			low, any = o.leads, true
+		if id != p.last && (!found || o.leads < low) {
+			low, found = o.leads, true
 		}
 	}
-	if !any {
+	if !found {
 		return 0
 	}
-	if more := b.count(true) - low; more > 0 { // a beat, in which they look
+	if more := b.count(true) - low; more > 0 { // an interval, in which they ask
 		return b.interval() + time.Duration(min(more, 3))*b.ttl/10
 	}
 	return 0
 }
 
-// acquired notes the outcome of a try for the lease of place i.
+// acquired records the outcome of an attempt to take the lease of place i.
 func (b *balance) acquired(i int, ok bool) {
 	p := &b.places[i]
 	p.trying, p.leads = false, ok
@@ -176,14 +176,14 @@ func (b *balance) acquired(i int, ok bool) {
 	}
 }
 
-// yield decides whether place i, which this instance leads and whose roll it has
-// just observed, is to be handed over, and in whose favour.
+// handOver decides whether place i, which this instance leads and whose members it
+// has just observed, must be handed over, and to which instance.
 func (b *balance) handOver(i int, now time.Time) (to Member, ok bool) {
 	p := &b.places[i]
-	own, rest := b.count(false), time.Duration(1+b.first(now))*b.ttl
-	patience := b.handOverAfter + rest // an entry outlives its instance by a ttl
+	own, pause := b.count(false), time.Duration(1+b.first(now))*b.ttl
+	atLeast := b.handOverAfter + pause // an entry outlives its instance by a ttl
 	if b.refused > 0 {
-		rest += b.handOverAfter << min(b.refused, maxRefused)
+		pause += b.handOverAfter << min(b.refused, maxRefused)
 	}
 	for id, o := range p.others {
 		if own-o.leads < 2 {
@@ -194,19 +194,19 @@ func (b *balance) handOver(i int, now time.Time) (to Member, ok bool) {
 			o.low = now
 		}
 		better := !ok || cmp.Or(cmp.Compare(o.leads, to.Leads), cmp.Compare(id, to.ID)) < 0
-		if better && now.Sub(o.low) >= patience {
+		if better && now.Sub(o.low) >= atLeast {
 			to, ok = Member{id, o.leads}, true
 		}
 	}
-	if !ok || !p.leads || b.moving >= 0 || now.Sub(b.changed) < rest {
+	if !ok || !p.leads || b.moving >= 0 || now.Sub(b.changed) < pause {
 		return Member{}, false
 	}
 	b.moving = i
 	return to, true
 }
 
-// first counts the instances that are to hand over before this one: they lead
-// more, or as many and come later by name.
+// first counts the instances that hand over before this one: they lead more, or as
+// many and come later by name.
 func (b *balance) first(now time.Time) int {
 	own := b.self()
 	before := map[string]bool{}
@@ -223,7 +223,7 @@ func (b *balance) first(now time.Time) int {
 	return len(before)
 }
 
-// ended notes that the leadership of place i is over and reports whether it was
+// ended records that the leadership of place i is over, and reports whether it was
 // handed over.
 func (b *balance) ended(i int, now time.Time) (handedOver bool) {
 	p := &b.places[i]

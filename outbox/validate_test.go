@@ -97,7 +97,7 @@ func TestWriter_DrawsMissingIDsAndLeavesTheCallersMessagesAlone(t *testing.T) {
 func TestNewWriter_NamesEveryBadField(t *testing.T) {
 	t.Parallel()
 	_, err := outbox.NewWriter(nil, outbox.WriterConfig{MaxPayloadBytes: -1})
-	require.ErrorContains(t, err, "store: is nil")
+	require.ErrorContains(t, err, "store: must not be nil")
 	require.ErrorContains(t, err, "MaxPayloadBytes: must be positive")
 }
 

@@ -51,8 +51,8 @@ func TestMarshaler_WritesAnEntryAsTheContractSays(t *testing.T) {
 	}, headersOf(m))
 
 	want := map[string]string{}
-	for h := range outbox.RecordHeaders(&e) {
-		want[h.Name] = h.Value
+	for name, value := range outbox.RecordHeaders(&e) {
+		want[name] = value
 	}
 	got := map[string]string{}
 	for _, h := range headersOf(m) {

@@ -148,7 +148,7 @@ func TestTogether_ClosedTransactionAndOtherPools(t *testing.T) {
 func TestTogether_RefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	_, err := pgstore.NewEntityWriter(nil, "UPDATE customer SET name = $1", pgstore.EntityWriterConfig{MaxPayloadBytes: -1})
-	for _, problem := range []string{"db: is nil", "RETURNING", "MaxPayloadBytes"} {
+	for _, problem := range []string{"db: must not be nil", "RETURNING", "MaxPayloadBytes"} {
 		require.ErrorContains(t, err, problem)
 	}
 }

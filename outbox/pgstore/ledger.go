@@ -9,29 +9,30 @@ import (
 
 // ledger decides what a reader of the log may count as delivered. It is the gap
 // ledger: a position that no snapshot has shown yet stays a gap until every
-// transaction that could still fill it has ended. It does no I/O.
+// transaction that could still fill it has ended. It does no I/O. Scripts that show
+// it at work are in testdata/ledger.
 //
 // One poll is
 //
-//	probe := ledger.observe(holders)   // (a): who holds the sequence's lock now
-//	ledger.apply(rows, cut, probe)     // (b): what a later snapshot shows
+//	p := l.observe(holders, guarded)  // (a): who holds the sequence's lock now
+//	l.apply(found, cut)               // (b): what a later snapshot shows of p.ranges and the tail
 //
-// nextval takes ROW EXCLUSIVE on the sequence before it draws, and the top
-// transaction keeps it until after its commit is visible. So a transaction that
-// is missing from (a) has ended, and (b), whose snapshot is younger, shows its
-// row or never will. The suspects of a gap are the holders at the first (a)
-// after the poll that found it.
+// nextval takes a ROW EXCLUSIVE lock on the sequence before it draws a position, and
+// the top transaction keeps that lock until its commit is visible. So a transaction
+// that is missing from (a) has ended, and (b), whose snapshot is younger, shows its
+// row or never will. The suspects of a gap are the holders at the first (a) after
+// the poll that found it.
 type ledger struct {
 	high    int64
 	ranges  []outbox.Range // open gaps; replaced, never changed, so that cursors may share it
-	cohorts []*cohort      // of each range, those who may still fill it
+	cohorts []*cohort      // of each range, the transactions that may still fill it
 }
 
-// cohort is the suspects that gaps found in one poll share.
+// cohort holds the suspects of all gaps that one poll found.
 type cohort struct {
 	known    bool              // an (a) has named the suspects
 	suspects map[string]string // virtual transaction -> xid8, or "" if it has none yet
-	final    bool              // at the last (a) nobody was left
+	final    bool              // at the last (a) no suspect was left
 	dirty    bool              // a suspect has gone since the last uncut probe
 }
 
@@ -41,11 +42,11 @@ type holder struct {
 	xid     string // xid8 as decimal text, "" if none is assigned
 }
 
-// orphan reports a prepared transaction whose virtual transaction a crash has
-// renamed: it may be anybody's suspect.
+// orphan reports a prepared transaction that lost its virtual transaction in a
+// crash: it may be a suspect of any gap.
 func (h holder) orphan() bool { return strings.HasPrefix(h.virtual, "-1/") }
 
-// newLedger starts from a saved cursor. Who may fill its gaps is unknown.
+// newLedger starts from a saved cursor. The suspects of its gaps are not known.
 func newLedger(c outbox.Cursor) *ledger {
 	l := &ledger{high: c.Position, ranges: slices.Clone(c.Gaps)}
 	unknown := &cohort{}
@@ -58,16 +59,16 @@ func newLedger(c outbox.Cursor) *ledger {
 // cursor returns what holds when everything that was read is delivered.
 func (l *ledger) cursor() outbox.Cursor { return outbox.Cursor{Position: l.high, Gaps: l.ranges} }
 
-// probe is what (b) is to read: the ranges, and, if some gaps are left out, the
-// xids of their suspects. If one of these has ended in (b)'s snapshot, the
-// answer is void and (b) must be asked again with all ranges.
+// probe is what (b) must read: the ranges, and, if some gaps are left out, the xids
+// of their suspects. If one of these has ended in (b)'s snapshot, its answer is void
+// and (b) must be asked again with all ranges.
 type probe struct {
 	ranges  []outbox.Range
 	skipped []string // xid8s; nil if nothing is left out
 }
 
-// observe takes the holders of (a), which must have been read after the last
-// (b). guarded allows to leave out gaps whose suspects all still run.
+// observe takes the holders of (a), which must have been read after the last (b).
+// guarded allows it to leave out gaps whose suspects all still run.
 func (l *ledger) observe(holders []holder, guarded bool) probe {
 	now := make(map[string]string, len(holders))
 	orphan := false
@@ -137,10 +138,10 @@ func (l *ledger) choose(must map[*cohort]bool) probe {
 	return p
 }
 
-// apply takes the positions that (b) returned, in rising order. cut says that
-// there may have been more behind the last one: then only what lies at or below
-// it was covered, and the high mark moves only if the tail was reached.
-// apply reports whether the cursor changed.
+// apply takes the positions that (b) returned, in rising order. cut says that there
+// may have been more after the last one: then (b) covered only what lies at or below
+// it, and the high mark moves only if (b) reached the tail. apply reports whether the
+// cursor changed.
 func (l *ledger) apply(found []int64, cut bool) (moved bool) {
 	covered := int64(1<<63 - 1)
 	if cut {
@@ -152,8 +153,8 @@ func (l *ledger) apply(found []int64, cut bool) (moved bool) {
 		moved = true
 		l.extend(tail)
 	}
-	// A read that was cut short did not show all that a suspect which has gone
-	// left behind: its cohort stays dirty, to be probed again.
+	// A read that was cut short did not show all rows of a suspect that has ended:
+	// its cohort stays dirty and is probed again.
 	if !cut {
 		for _, c := range l.cohorts {
 			c.dirty = false

@@ -66,8 +66,8 @@ SELECT * FROM (
  (SELECT ` + columns + ` FROM outbox WHERE position > $1 AND NOT (SELECT hit FROM guard) ORDER BY position LIMIT $4)
 ) u ORDER BY position LIMIT $4`
 
-// The planner must not leave the index for a table that looks empty to its
-// statistics, and plans once.
+// The planner must use the index, even if its statistics say that the table is empty,
+// and must plan once.
 var sessionSettings = []string{
 	`SET enable_seqscan = off`, `SET enable_bitmapscan = off`, `SET jit = off`, `SET plan_cache_mode = force_generic_plan`,
 }
@@ -82,8 +82,8 @@ ON CONFLICT (relay) DO UPDATE
  WHERE c.owner = excluded.owner OR c.lease_until <= clock_timestamp()
 RETURNING epoch, position, gaps`
 
-// Besides the lease, renewing looks whether the sequence has fallen behind, and
-// whether somebody has decided on parked messages.
+// Renewing the lease also reports whether the sequence has fallen behind, and whether
+// an operator has decided on parked messages.
 const renewSQL = `
 UPDATE outbox_cursor SET lease_until = clock_timestamp() + $3 * interval '1 millisecond'
  WHERE relay = $1 AND epoch = $2
@@ -107,7 +107,8 @@ SELECT count(*) FROM moved`
 const parkedKeysSQL = `SELECT DISTINCT topic, key FROM outbox_parked WHERE relay = $1 AND state = 'parked'`
 
 // Parked messages with what the log holds of them. $1 relay, $2 topic, $3 key
-// ("" any), $4 also those that are done with, $5 limit, $7 position (0 any).
+// (empty for any), $4 true for those too that are no longer parked, $5 limit,
+// $7 position (0 for any).
 const parkedSQL = `
 SELECT p.relay, p.position, p.topic, p.key, p.reason, p.attempts, p.first_at, p.last_at, p.state, p.state = 'parked' AND p.reason <> $6,
        coalesce(o.event_id, '00000000-0000-0000-0000-000000000000'), coalesce(o.event_type, ''), coalesce(length(o.payload), 0)
@@ -117,7 +118,8 @@ SELECT p.relay, p.position, p.topic, p.key, p.reason, p.attempts, p.first_at, p.
  ORDER BY p.position LIMIT $5`
 
 // A decision: $1 relay, $2 topic, $3 key, $4 the position decided on (0: the
-// whole key), $5 its new state, $6 that of the key's other messages (” none).
+// whole key), $5 its new state, $6 the new state of the key's other messages
+// (the empty string: they keep theirs).
 const decideSQL = `
 UPDATE outbox_parked SET state = CASE WHEN $4::bigint IN (0::bigint, position) THEN $5 ELSE $6 END
  WHERE relay = $1 AND topic = $2 AND key = $3 AND state = 'parked' AND ($4::bigint IN (0::bigint, position) OR $6 <> '')
@@ -146,8 +148,8 @@ const auditSQL = `INSERT INTO outbox_audit (actor, action, relay, positions, not
 
 const lockCursorSQL = `SELECT position, gaps FROM outbox_cursor WHERE relay = $1 AND epoch = $2 FOR UPDATE`
 
-// Carries out the decisions of a relay. The other parked messages of a key that
-// was decided on came after the decision: they wait behind nothing any more.
+// Executes the decisions on a relay's parked messages. Other parked messages of such
+// a key came after the decision: nothing holds them back any more.
 const carryOutSQL = `
 UPDATE outbox_parked p SET state = CASE state WHEN 'skip' THEN 'skipped' WHEN 'discard' THEN 'discarded' ELSE 'redriven' END
  WHERE relay = $1 AND state IN ('parked', 'redrive', 'skip', 'discard')
@@ -161,8 +163,8 @@ const dropPartitionsSQL = `SELECT outbox_drop_partitions($1 * interval '1 micros
 
 const cursorsSQL = `SELECT relay, position, gaps FROM outbox_cursor ORDER BY relay`
 
-// The newest row is the one with the highest position: an index lookup. Counts
-// are the statistics'.
+// The newest row is the one with the highest position: an index lookup. Counts come
+// from the statistics.
 const partitionsSQL = `
 SELECT p.name, coalesce(p.lo, 0), coalesce(p.hi, 0), greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint,
        pg_total_relation_size(c.oid), newest.created_at, coalesce(newest.position, 0), coalesce(outbox_parked_in(p.lo, p.hi), false)
@@ -204,17 +206,16 @@ const notifyRelaysSQL = `SELECT outbox_ring()`
 
 const notifySQL = `SELECT pg_notify($1, $2)`
 
-// $2 is 0 to take the bell in.
+// $2 is for how long to notify, in ms; 0 disarms.
 const armSQL = `
 INSERT INTO outbox_doorbell (relay, idle_until) VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
 ON CONFLICT (relay) DO UPDATE SET idle_until = excluded.idle_until`
 
 // Around an entity statement: its rows, then the messages, in one round trip.
 // %[1]d and so on are the numbers of the nine parameters behind the statement's
-// own. The count is what makes the order certain: a row of the insert cannot be
-// formed, and no position be drawn for it, before every row of the entity
-// statement has been returned, and so been locked. Without it Postgres may run
-// the two in any order.
+// own. The count fixes the order: no row of the insert can be formed, and no position
+// drawn for it, before the entity statement has returned, and so locked, every row.
+// Without the count, Postgres may run the two in any order.
 const (
 	entityHead = "WITH entity AS (\n"
 	entityOne  = "\n), appended AS (" + insertInto + ` SELECT $%[1]d::uuid, $%[2]d::text, $%[3]d::text, $%[4]d::text, $%[5]d::text, nullif($%[6]d::bigint, 0), $%[7]d::text, $%[8]d::jsonb, $%[9]d::bytea
@@ -257,7 +258,7 @@ const (
 	patientSQL   = `; RESET lock_timeout`
 )
 
-// A fleet's roster: what is on it beside the instance that asks.
+// A fleet's member list (table outbox_roster), without the instance that asks.
 const (
 	membersSQL = `
  (SELECT coalesce(array_agg(instance), '{}') AS instances, coalesce(array_agg(leads), '{}') AS leads
@@ -267,8 +268,8 @@ const (
  ON CONFLICT (relay, instance) DO UPDATE SET leads = excluded.leads, until = excluded.until`
 )
 
-// $1 relay, $2 instance, $3 how many it leads, $4 ms. It also sweeps out those
-// that have long been gone.
+// $1 relay, $2 instance, $3 how many it leads, $4 ms. It also deletes entries that
+// expired long ago.
 var announceSQL = `
 WITH gone AS (
  DELETE FROM outbox_roster WHERE until < clock_timestamp() - interval '1 minute' AND NOT (relay = $1 AND instance = $2)),
@@ -292,9 +293,9 @@ SELECT (SELECT last_value FROM outbox_position_seq),
 
 const leaveSQL = `DELETE FROM outbox_roster WHERE relay = $1 AND instance = $2`
 
-// Rings for the relays of this outbox, whether or not one sleeps.
+// Notifies the relays of this outbox, whether or not one is armed.
 const notifyStandbysSQL = `
 SELECT pg_notify('outbox_doorbell', '@' || n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'outbox'::regclass`
 
-// The schema that a ring for this outbox names.
+// The schema that a notification for this outbox names.
 const schemaSQL = `SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'outbox'::regclass`

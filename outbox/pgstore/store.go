@@ -1,9 +1,9 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,30 +11,33 @@ import (
 	"github.com/lib/pq/pqerror"
 
 	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/outbox/internal/problems"
 )
 
 // Store is the outbox of one database and search_path. It is safe for concurrent
-// use and holds no connection of its own; a leading relay pins two, and borrows a
-// third one each minute.
+// use. It holds no connection of its own; a leading relay keeps two of the pool's,
+// and borrows a third one each minute.
 type Store struct {
-	db     *sql.DB
-	cfg    Config
-	append inserts
+	db      *sql.DB
+	cfg     Config
+	inserts inserts
 }
 
 // Config configures a Store. The zero value is usable.
 type Config struct {
-	// Retention is how long a leading relay keeps what every relay has delivered,
-	// counted from the newest row of a partition: partitions are dropped as a
-	// whole. -1 keeps everything, for use as event history. Default 168 h.
+	// Retention is how long a leading relay keeps what every relay has delivered.
+	// Partitions are dropped as a whole, so it counts from a partition's newest row.
+	// Forever (-1) keeps everything, for use as event history. Default 168 h.
 	Retention time.Duration
 }
 
 // Forever as Config.Retention keeps everything.
 const Forever time.Duration = -1
 
-// defaultRetention is seven days.
-const defaultRetention = 168 * time.Hour
+func (c Config) withDefaults() Config {
+	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
+	return c
+}
 
 var (
 	_ outbox.Appender = (*Store)(nil)
@@ -43,36 +46,30 @@ var (
 
 // New returns the outbox that db's search_path finds. It does no I/O.
 func New(db *sql.DB, cfg Config) (*Store, error) {
-	if cfg.Retention == 0 {
-		cfg.Retention = defaultRetention
-	}
-	var errs []error
-	if db == nil {
-		errs = append(errs, errors.New("db: is nil"))
-	}
-	if cfg.Retention < 0 && cfg.Retention != Forever {
-		errs = append(errs, fmt.Errorf("Retention: is %s: must be positive, or Forever", cfg.Retention))
-	}
-	if err := errors.Join(errs...); err != nil {
+	cfg = cfg.withDefaults()
+	var p problems.List
+	p.NotNil("db", db != nil)
+	p.Unless(cfg.Retention > 0 || cfg.Retention == Forever, "Retention", "must be positive, or Forever, is %s", cfg.Retention)
+	if err := p.Err(); err != nil {
 		return nil, fmt.Errorf("outbox store: %w", err)
 	}
 	s := &Store{db: db, cfg: cfg}
-	s.append.one.text, s.append.many.text = appendOneSQL, appendManySQL
+	s.inserts.one.text, s.inserts.many.text = appendOneSQL, appendManySQL
 	return s, nil
 }
 
-// Prepare prepares Append's statements, so that it takes one round trip instead of
-// two. Call it once at start. It needs a free connection of the pool, which is
-// why Append never does it by itself: it is called with one already taken.
-// Transactions of another *sql.DB go on without.
-func (s *Store) Prepare(ctx context.Context) error { return s.append.prepare(ctx, s.db) }
+// Prepare prepares Append's statements, so that Append takes one round trip instead
+// of two. Call it once at start. It needs a free connection of the pool; Append,
+// which is called with one in use, therefore never prepares them itself.
+// Transactions of another *sql.DB work without it.
+func (s *Store) Prepare(ctx context.Context) error { return s.inserts.prepare(ctx, s.db) }
 
-// Close frees what Prepare made. The database stays open.
-func (s *Store) Close() error { return s.append.close() }
+// Close closes the prepared statements. The database stays open.
+func (s *Store) Close() error { return s.inserts.close() }
 
 // Append implements outbox.Appender: one INSERT of fixed text.
 func (s *Store) Append(ctx context.Context, tx *sql.Tx, msgs []outbox.Message) error {
-	stmt := s.append.forMessages(len(msgs))
+	stmt := s.inserts.forMessages(len(msgs))
 	args, err := appendArgs(msgs)
 	if err != nil {
 		return err
@@ -92,7 +89,7 @@ func (s *Store) Append(ctx context.Context, tx *sql.Tx, msgs []outbox.Message) e
 func (s *Store) Acquire(ctx context.Context, relay, owner string, ttl time.Duration) (outbox.Session, error) {
 	var held bool
 	err := s.db.QueryRowContext(ctx, leaseHeldSQL, relay, owner).Scan(&held)
-	if pq.As(err, pqerror.UndefinedTable, pqerror.InsufficientPrivilege) != nil { // let the guard say what is missing
+	if pq.As(err, pqerror.UndefinedTable, pqerror.InsufficientPrivilege) != nil { // the guard knows what is missing
 		if _, guardErr := guard(ctx, s.db, 0); guardErr != nil {
 			return nil, guardErr
 		}

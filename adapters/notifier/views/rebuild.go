@@ -84,8 +84,8 @@ func (f *folder) fold(ctx context.Context, generation string, entries []outbox.E
 // headersOf are the headers that the record of e has.
 func headersOf(e *outbox.Entry) map[string]string {
 	headers := make(map[string]string, len(e.Headers)+6)
-	for h := range outbox.RecordHeaders(e) {
-		headers[h.Name] = h.Value
+	for name, value := range outbox.RecordHeaders(e) {
+		headers[name] = value
 	}
 	return headers
 }
