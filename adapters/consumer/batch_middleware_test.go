@@ -47,7 +47,7 @@ func TestHandleBatch_MiddlewaresSeeEveryMessageByItself(t *testing.T) {
 	f, _ := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
-	}, consumer.Around(around.middleware), consumer.Inside(inside.middleware))
+	}, consumer.WithAround(around.middleware), consumer.WithInside(inside.middleware))
 	f.give("k1:a", "k2:b", "k1:c")
 	done.outcomes(t, 3)
 	require.Equal(t, [][]string{{"k1:a", "k2:b", "k1:c"}}, got.all(), "still one call")
@@ -66,7 +66,7 @@ func TestHandleBatch_MiddlewaresSeeABrokenBatchAsUnfinished(t *testing.T) {
 			return &consumer.BatchError{Failed: map[int]error{1: errDown}}
 		}
 		return errDown
-	}, consumer.Around(around.middleware), consumer.Inside(inside.middleware))
+	}, consumer.WithAround(around.middleware), consumer.WithInside(inside.middleware))
 	f.give("k1:a", "k2:b", "k3:c")
 	told := done.outcomes(t, 3)
 	require.Equal(t, consumer.OutcomeDeadLettered, told["k2:b"].Outcome)
@@ -95,7 +95,7 @@ func TestHandleBatch_AMiddlewareMayKeepAMessage(t *testing.T) {
 	f, _ := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
-	}, consumer.Around(keep))
+	}, consumer.WithAround(keep))
 	batch := f.give("k1:a", "k2:b", "k3:c")
 	told := done.outcomes(t, 3)
 	require.Equal(t, consumer.OutcomeSkipped, told["k2:b"].Outcome)
@@ -124,7 +124,7 @@ func TestHandleBatch_AMiddlewareThatFailsOrPanicsBreaksOneMessageOnly(t *testing
 	f, _ := batchRouter(t, dead, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
-	}, consumer.Inside(spoil))
+	}, consumer.WithInside(spoil))
 	batch := f.give("k1:a", "k2:b", "k3:c")
 	told := map[string]consumer.Outcome{}
 	for range 3 {
@@ -158,7 +158,7 @@ func TestHandleBatch_AMiddlewareThatHoldsMessagesBackDoesNotStallTheBatch(t *tes
 	f, stop := batchRouter(t, &broker{}, done, func(b *record.Batch) error {
 		got.note(b)
 		return nil
-	}, consumer.Around(turnstile()))
+	}, consumer.WithAround(turnstile()))
 	batch := f.give("k1:a", "k1:b", "k2:c", "k2:d", "k3:e", "k3:f")
 	for id, d := range done.outcomes(t, 6) {
 		require.Equal(t, consumer.OutcomeDone, d.Outcome, id)
@@ -175,9 +175,7 @@ func TestRetry_StaysWithinItsTimePerMinuteAndPartition(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 1)
 	dead := &broker{}
-	r := newRouter(t, consumer.Config{
-		DeadLetters: dead, Hooks: done.hooks(), Retry: consumer.FixedBackOff(10*time.Millisecond, 3).PerMinute(50 * time.Millisecond),
-	})
+	r := newRouter(t, dead, consumer.Config{Hooks: done.hooks(), Retry: consumer.FixedBackOff(10*time.Millisecond, 3).PerMinute(50 * time.Millisecond)})
 	f := newFeed()
 	r.Handle("views", topic, f, func(*message.Message) error { return errDown })
 	start(t, r)

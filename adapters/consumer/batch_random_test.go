@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -75,7 +76,7 @@ func (w *batchWorld) handle(b *record.Batch) error {
 	behind := map[string]bool{}
 	var done []string
 	for i, m := range b.Messages {
-		key, keyed := consumer.Key(m)
+		key, keyed := records.Key(m)
 		if keyed && behind[key] {
 			failed[i] = nil
 			continue
@@ -118,9 +119,9 @@ func runBatchWorld(t *testing.T, seed uint64) {
 	opts := []consumer.Option{consumer.WithParallel(1 + w.rnd.IntN(8))}
 	switch w.rnd.IntN(3) {
 	case 0:
-		opts = append(opts, consumer.Around(turnstile()))
+		opts = append(opts, consumer.WithAround(turnstile()))
 	case 1:
-		opts = append(opts, consumer.Around(passOn), consumer.Inside(passOn))
+		opts = append(opts, consumer.WithAround(passOn), consumer.WithInside(passOn))
 	}
 	f, stop := batchRouter(t, dead, done, w.handle, opts...)
 	var given []string

@@ -8,211 +8,213 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// defaultParallel is how many messages of broken batches a handler has at once.
+// defaultParallel is how many messages of split batches a handler has at once.
 const defaultParallel = 16
 
-// batchHandler is a batch handler of a session.
+// batchHandler is a batch handler of a run.
 type batchHandler struct {
 	*handler
-	s      *session
-	hard   context.Context //nolint:containedctx // the session's, which ends every delivery
-	tracer Tracer
-	alone  message.HandlerFunc         // the whole chain, for one message
-	seen   []message.HandlerMiddleware // Around and Inside
+	run        *run
+	deliveries context.Context //nolint:containedctx // the run's, which ends every delivery
+	tracer     Tracer
+	single     message.HandlerFunc         // the whole chain, for one message
+	collected  []message.HandlerMiddleware // those of WithAround and WithInside
 }
 
 // wireBatches subscribes h, which runs beside Watermill's router.
-func (s *session) wireBatches(soft, hard context.Context, h *handler, chain []message.HandlerMiddleware) error {
-	in, err := h.batches.SubscribeBatches(soft, h.topic)
+func (r *run) wireBatches(subscriptions, deliveries context.Context, h *handler, chain []message.HandlerMiddleware) error {
+	in, err := h.batches.SubscribeBatches(subscriptions, h.topic)
 	if err != nil {
 		return fmt.Errorf("handler %q: subscribe %s: %w", h.name, h.topic, err)
 	}
-	b := &batchHandler{handler: h, s: s, hard: hard, tracer: s.router.cfg.Tracer}
+	b := &batchHandler{handler: h, run: r, deliveries: deliveries, tracer: r.router.cfg.Tracer}
 	if len(h.around)+len(h.inside) > 0 {
-		b.seen = slices.Concat(h.around, []message.HandlerMiddleware{untried}, h.inside)
+		b.collected = slices.Concat(h.around, []message.HandlerMiddleware{hideFailure}, h.inside)
 	}
-	b.alone = through(chain, func(msg *message.Message) error { return h.fn(msg) })
-	s.pumps.Go(func() { b.pump(in) })
+	b.single = through(chain, h.fn)
+	r.pumps.Go(func() { b.pump(in) })
 	return nil
 }
 
 // through puts middlewares, outermost first, around fn.
 func through(chain []message.HandlerMiddleware, fn message.NoPublishHandlerFunc) message.HandlerFunc {
 	next := func(msg *message.Message) ([]*message.Message, error) { return nil, fn(msg) }
-	for i := len(chain) - 1; i >= 0; i-- {
-		next = chain[i](next)
+	for _, middleware := range slices.Backward(chain) {
+		next = middleware(next)
 	}
 	return next
 }
 
-// pump takes batches until the subscription is closed or the session is over.
+// pump takes batches until the subscription is closed or the run is over.
 func (b *batchHandler) pump(in <-chan *record.Batch) {
 	for {
 		select {
-		case <-b.s.over:
+		case <-b.run.over:
 			return
 		case batch, ok := <-in:
 			if !ok {
-				b.s.tellEnded(b.handler)
+				b.run.subscriptionEnded(b.handler)
 				return
 			}
-			b.s.router.inflight.add(b.name, len(batch.Messages))
-			b.s.batches.Go(func() { b.run(batch) })
+			b.run.router.inflight.add(b.name, len(batch.Messages))
+			b.run.batches.Go(func() { b.handle(batch) })
 		}
 	}
 }
 
-// try is one message of a batch on its way.
-type try struct {
-	msg    *message.Message
-	d      *state
-	before context.Context //nolint:containedctx // the message's, to be given back
-	key    string
-	keyed  bool
+// attempt is one message of a batch.
+type attempt struct {
+	msg      *message.Message
+	d        *state
+	original context.Context //nolint:containedctx // the message's, to be given back
+	key      string
+	keyed    bool
 
-	arrived bool  // it came through the middlewares in time,
-	late    bool  // or too late,
-	gone    bool  // or it did not,
-	kept    bool  // for an error of theirs
-	done    bool  // the function was successful with it
-	settled bool  // it is answered
-	first   error // its failure within the batch, if that is known
+	state attemptState
+	first error // its failure within the batch, if that is known
 }
 
-// run handles one batch: together, and what is then left by itself.
-func (b *batchHandler) run(batch *record.Batch) {
+type attemptState int
+
+const (
+	passing  attemptState = iota // on its way through the middlewares
+	ready                        // for the function, as a part of the batch
+	late                         // came through after the function was called
+	kept                         // by a middleware that returned an error instead of passing it on
+	done                         // the function succeeded with it
+	answered                     // acknowledged, or left unfinished
+)
+
+// handle handles one batch: as a whole, and what remains by itself.
+func (b *batchHandler) handle(batch *record.Batch) {
 	ctx, cancel := context.WithCancel(batch.Context())
 	defer cancel()
-	defer context.AfterFunc(b.hard, cancel)()
-	tries := make([]*try, len(batch.Messages))
+	defer context.AfterFunc(b.deliveries, cancel)()
+	attempts := make([]*attempt, len(batch.Messages))
 	for i, msg := range batch.Messages {
-		tries[i] = b.begin(ctx, msg)
+		attempts[i] = b.newAttempt(ctx, msg)
 	}
-	b.together(ctx, batch, tries)
-	left := tries[:0]
-	for _, t := range tries {
-		t.msg.SetContext(t.before)
-		if !t.settled {
-			left = append(left, t)
-		}
+	b.whole(ctx, batch, attempts)
+	remaining := slices.DeleteFunc(attempts, func(a *attempt) bool {
+		a.msg.SetContext(a.original)
+		return a.state == answered
+	})
+	if len(remaining) > 0 {
+		batch.Release()
+		b.split(ctx, batch, remaining)
 	}
-	if len(left) == 0 {
-		return
-	}
-	batch.Release()
-	b.apart(ctx, batch, left)
 }
 
-// begin makes a delivery of one message of a batch.
-func (b *batchHandler) begin(ctx context.Context, msg *message.Message) *try {
-	t := &try{msg: msg, d: b.s.newDelivery(b.handler, msg), before: msg.Context()}
-	t.key, t.keyed = Key(msg)
-	own := withDelivery(t.before, t.d)
+// newAttempt makes a delivery of one message of a batch.
+func (b *batchHandler) newAttempt(ctx context.Context, msg *message.Message) *attempt {
+	a := &attempt{msg: msg, d: b.run.newDelivery(b.handler, msg), original: msg.Context()}
+	a.key, a.keyed = records.Key(msg)
+	own := withDelivery(a.original, a.d)
 	if b.tracer != nil {
 		own = b.tracer.Continue(own, msg.Metadata.Get(outbox.HeaderTraceparent))
 	}
 	msg.SetContext(within{ctx, own})
-	return t
+	return a
 }
 
-// settle answers a message that is done, or needs nothing done.
-func (b *batchHandler) settle(t *try) {
-	t.msg.SetContext(t.before)
-	t.settled = true
-	b.s.finish(b.handler, t.msg, t.d, nil)
+// answer acknowledges a message, or leaves it unfinished because of err.
+func (b *batchHandler) answer(a *attempt, err error) {
+	a.msg.SetContext(a.original)
+	b.run.finish(b.handler, a.msg, a.d, err)
 }
 
-// abandon leaves a message to whoever gets it next.
-func (b *batchHandler) abandon(t *try) {
-	t.msg.SetContext(t.before)
-	t.settled = true
-	b.s.finish(b.handler, t.msg, t.d, ErrUnfinished)
-}
-
-// together lets the messages pass what stands before the function, calls it for
-// those that come through, and answers those that are done.
-func (b *batchHandler) together(ctx context.Context, batch *record.Batch, tries []*try) {
-	for _, t := range tries {
-		if forOthers(t.msg, b.group) {
-			t.d.Outcome = OutcomeSkipped
-			b.settle(t)
+// whole passes the messages through the middlewares, calls the function for those
+// that come through, and answers those that are done.
+func (b *batchHandler) whole(ctx context.Context, batch *record.Batch, attempts []*attempt) {
+	for _, a := range attempts {
+		if forOthers(a.msg, b.group) {
+			a.d.Outcome, a.state = OutcomeSkipped, answered
+			b.answer(a, nil)
 		}
 	}
-	if len(b.seen) > 0 {
-		b.gather(ctx, batch, tries)
+	if len(b.collected) > 0 {
+		b.collect(ctx, batch, attempts)
 		return
 	}
-	var part []*try
-	for _, t := range tries {
-		if !t.settled {
-			t.arrived = true
-			part = append(part, t)
+	var part []*attempt
+	for _, a := range attempts {
+		if a.state != answered {
+			part = append(part, a)
 		}
 	}
 	b.call(ctx, batch, part)
-	for _, t := range part {
-		if t.done {
-			b.settle(t)
+	for _, a := range part {
+		if a.state == done {
+			a.state = answered
+			b.answer(a, nil)
 		}
 	}
 }
 
-// call gives part to the handler's function and notes in it what became of each.
-func (b *batchHandler) call(ctx context.Context, batch *record.Batch, part []*try) {
+// call gives part to the handler's function and records what became of each.
+func (b *batchHandler) call(ctx context.Context, batch *record.Batch, part []*attempt) {
 	if len(part) == 0 {
 		return
 	}
 	timed, cancel := ctx, context.CancelFunc(func() {})
 	if b.timeout > 0 {
 		timed, cancel = context.WithTimeout(ctx, b.timeout)
-		if after := b.s.router.cfg.HangAfter; after > 0 {
+		if after := b.run.router.cfg.HangAfter; after > 0 {
 			defer watch(part[0].d, b.timeout+after)()
 		}
 	}
 	defer cancel()
 	msgs := make([]*message.Message, len(part))
-	for i, t := range part {
-		msgs[i] = t.msg
-		outer := t.msg.Context()
-		t.msg.SetContext(within{timed, outer})
-		defer t.msg.SetContext(outer)
-		t.d.Attempts = 1
+	outer := make([]context.Context, len(part))
+	for i, a := range part {
+		msgs[i], outer[i] = a.msg, a.msg.Context()
+		a.msg.SetContext(within{timed, outer[i]})
+		a.d.Attempts = 1
 	}
-	err := guarded(func() error { return b.batch(record.NewBatch(timed, batch.Topic, batch.Partition, msgs, nil)) })
-	b.note(part, err, timed.Err() != nil || errors.Is(err, ErrUnfinished))
+	err := recovered(func() error { return b.batch(record.NewBatch(timed, batch.Topic, batch.Partition, msgs, nil)) })
+	for i, a := range part {
+		a.msg.SetContext(outer[i])
+	}
+	b.recordResult(part, err, timed.Err() != nil || errors.Is(err, ErrUnfinished))
 }
 
-// note takes the function's verdict. When time was up, failures of single
-// messages say nothing about them.
-func (b *batchHandler) note(part []*try, err error, late bool) {
+// recordResult records the function's result. If the time was over, failures of
+// single messages say nothing about them.
+func (b *batchHandler) recordResult(part []*attempt, err error, timeOver bool) {
 	if err == nil {
-		for _, t := range part {
-			t.done = true
+		for _, a := range part {
+			a.state = done
 		}
 		return
 	}
-	failed, partly := errors.AsType[*BatchError](err)
-	if p, ok := errors.AsType[*PanicError](err); ok && !partly {
-		b.s.router.cfg.Hooks.panicked(part[0].d.Delivery, p)
-	}
-	for i := range part {
-		if !partly || len(failed.Failed) == 0 {
-			continue
+	failed, ok := errors.AsType[*BatchError](err)
+	if !ok {
+		if p, ok := errors.AsType[*PanicError](err); ok {
+			b.run.router.cfg.Hooks.Panicked(part[0].d.Delivery, p)
 		}
-		why, has := failed.Failed[i]
-		part[i].done = !has
-		if has && !late {
-			part[i].first = why
+		return
+	}
+	if len(failed.Failed) == 0 {
+		return
+	}
+	for i, a := range part {
+		why, isFailed := failed.Failed[i]
+		switch {
+		case !isFailed:
+			a.state = done
+		case !timeOver:
+			a.first = why
 		}
 	}
 }
 
-// within is a message's context while its batch is at work: the values of its
-// own, and the end of the batch's.
+// within is a message's context while its batch is at work: the values of its own
+// context, and the end of the batch's.
 type within struct {
 	context.Context                 //nolint:containedctx // the batch's
 	own             context.Context //nolint:containedctx // the message's

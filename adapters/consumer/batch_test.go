@@ -20,11 +20,11 @@ import (
 // batchRouter runs fn on a feed of batches.
 func batchRouter(t *testing.T, b *broker, done deliveries, fn consumer.BatchFunc, opts ...consumer.Option) (*batchFeed, func() error) {
 	t.Helper()
-	cfg := consumer.Config{DeadLetters: b, Retry: consumer.FixedBackOff(time.Millisecond, 3)}
+	cfg := consumer.Config{Retry: consumer.FixedBackOff(time.Millisecond, 3)}
 	if done != nil {
 		cfg.Hooks = done.hooks()
 	}
-	r := newRouter(t, cfg)
+	r := newRouter(t, b, cfg)
 	f := newBatchFeed()
 	r.HandleBatch("views", topic, f, fn, opts...)
 	return f, start(t, r)
@@ -32,7 +32,7 @@ func batchRouter(t *testing.T, b *broker, done deliveries, fn consumer.BatchFunc
 
 func TestRouter_ReportsBadWiringOfBatchHandlers(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}})
+	r := newRouter(t, &broker{}, consumer.Config{})
 	ok := func(*record.Batch) error { return nil }
 	r.HandleBatch("a", topic, nil, ok)
 	r.HandleBatch("b", topic, newBatchFeed(), nil)
@@ -41,8 +41,8 @@ func TestRouter_ReportsBadWiringOfBatchHandlers(t *testing.T) {
 	r.HandleBatch("e", topic, newBatchFeed(), consumer.TypedBatch[order](nil, nil))
 	err := r.Validate()
 	for _, want := range []string{
-		`handler "a": subscriber is missing`, `handler "b": handler function is missing`, `handler "c": parallel must not be negative`,
-		`handler "d": parallel is for batch handlers`, `handler "e": handler function is missing`,
+		`handler "a": subscriber: must not be nil`, `handler "b": handler function: must not be nil`, `handler "c": WithParallel: must be at least 0, is -1`,
+		`handler "d": WithParallel: must not be given to a handler of single messages`, `handler "e": handler function: must not be nil`,
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -255,7 +255,7 @@ func TestHandleBatch_FailuresAloneBecomeTheSameDeadLettersAsWithoutBatches(t *te
 	t.Parallel()
 	dead, done := &broker{}, make(deliveries, 3)
 	var panics sync.Map
-	r := newRouter(t, consumer.Config{DeadLetters: dead, Retry: consumer.FixedBackOff(time.Millisecond, 1), Hooks: consumer.Hooks{
+	r := newRouter(t, dead, consumer.Config{Retry: consumer.FixedBackOff(time.Millisecond, 1), Hooks: consumer.Hooks{
 		Delivered: func(d consumer.Delivery) { done <- d },
 		Panicked:  func(d consumer.Delivery, _ *consumer.PanicError) { panics.Store(d.MessageID, true) },
 	}})
@@ -361,7 +361,7 @@ func TestHandleBatch_AStopWaitsForTheBatchAtWork(t *testing.T) {
 func TestHandleBatch_AStopEndsContextsWhenTimeIsUp(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 1)
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, DrainTimeout: 10 * time.Millisecond, Hooks: done.hooks()})
+	r := newRouter(t, &broker{}, consumer.Config{DrainTimeout: 10 * time.Millisecond, Hooks: done.hooks()})
 	f := newBatchFeed()
 	entered := make(chan struct{})
 	r.HandleBatch("views", topic, f, func(b *record.Batch) error {
@@ -379,7 +379,7 @@ func TestHandleBatch_AStopEndsContextsWhenTimeIsUp(t *testing.T) {
 
 func TestHandleBatch_ASubscriptionThatEndsByItselfIsAnError(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}})
+	r := newRouter(t, &broker{}, consumer.Config{})
 	f := newBatchFeed()
 	r.HandleBatch("views", topic, f, func(*record.Batch) error { return nil })
 	ended := make(chan error, 1)
@@ -392,7 +392,7 @@ func TestHandleBatch_ASubscriptionThatEndsByItselfIsAnError(t *testing.T) {
 func TestHandleBatch_RunsBesideHandlersOfSingleMessages(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 3)
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, Hooks: done.hooks()})
+	r := newRouter(t, &broker{}, consumer.Config{Hooks: done.hooks()})
 	single, batches := newFeed(), newBatchFeed()
 	r.Handle("single", topic, single, succeed)
 	r.HandleBatch("batch", topic, batches, func(*record.Batch) error { return nil })
@@ -438,9 +438,9 @@ func TestTypedBatch_PassesFailuresOfValuesOn(t *testing.T) {
 func TestHandle_DecodesInsideTheChain(t *testing.T) {
 	t.Parallel()
 	dead, done := &broker{}, make(deliveries, 2)
-	r := newRouter(t, consumer.Config{DeadLetters: dead, Hooks: done.hooks()})
+	r := newRouter(t, dead, consumer.Config{Hooks: done.hooks()})
 	f := newFeed()
-	consumer.Handle(r, "ship", topic, f, consumer.JSON[order], func(_ context.Context, o order) error {
+	consumer.HandleFunc(r, "ship", topic, f, consumer.JSON[order], func(_ context.Context, o order) error {
 		if o.ID != "o-1" {
 			return errors.New("wrong order")
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -14,16 +15,16 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
-// Breaker keeps a failing dependency from draining a topic into the dead letters.
+// Breaker keeps a failing dependency from turning a whole topic into dead letters.
 // It is closed while records are handled. When too many of a partition fail, it
 // opens for that partition: no more of it is delivered, and what is at work is
 // held, neither acknowledged nor given up. Then one of the held deliveries at a
-// time is tried, at ProbeEvery; the first success closes the breaker, and all go
-// on. Failures that no retry can heal do not count.
+// time is tried, at ProbeEvery; the first success closes the breaker, and all
+// continue. Fatal failures do not count.
 //
 // A held delivery does not use up its retries. It is left unfinished when its
-// context ends or its router stops; then the partition is delivered again, and
-// the next record of it is the next one to be tried.
+// context ends or its router stops; then the partition is delivered again, and its
+// next record is the next one to be tried.
 //
 // A Breaker serves one subscriber; handlers use it by WithBreaker.
 type Breaker struct {
@@ -31,6 +32,10 @@ type Breaker struct {
 
 	mu       sync.Mutex
 	circuits map[circuitKey]*circuit
+
+	// open is the number of open circuits. A breaker that opens for unavailable
+	// dependencies only does no work for a delivery while it is 0.
+	open atomic.Int64
 }
 
 type circuitKey struct {
@@ -38,24 +43,27 @@ type circuitKey struct {
 	partition
 }
 
-// NewBreaker returns a breaker, or an error that names every wrong field.
+// NewBreaker returns a breaker.
 func NewBreaker(cfg BreakerConfig) (*Breaker, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("consumer: %w", err)
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("consumer: breaker: %w", err)
 	}
-	cfg.setDefaults()
-	return &Breaker{cfg: cfg, circuits: map[circuitKey]*circuit{}}, nil
+	return newBreaker(cfg), nil
 }
 
-// WithBreaker puts the handler behind b.
-func WithBreaker(b *Breaker) Option {
-	return func(h *handler) {
-		h.around = append(h.around, b.around)
-		h.inside = append([]message.HandlerMiddleware{b.attempt}, h.inside...)
-	}
+func newBreaker(cfg BreakerConfig) *Breaker {
+	return &Breaker{cfg: cfg.withDefaults(), circuits: map[circuitKey]*circuit{}}
 }
 
-// BreakerStatus is a moment of the breaker of one partition.
+// newUnavailableBreaker is the breaker of a handler that was given none.
+func newUnavailableBreaker(cfg *Config, h *handler) *Breaker {
+	return newBreaker(BreakerConfig{
+		Pauser: h.pauser(), InARow: -1, Share: -1, ProbeEvery: cfg.ProbeEvery,
+		Classify: h.classify, Unavailable: cfg.Unavailable, Hooks: cfg.Hooks,
+	})
+}
+
+// BreakerStatus is the state of the breaker of one partition at one moment.
 type BreakerStatus struct {
 	Handler   string
 	Topic     string
@@ -95,21 +103,21 @@ func (b *Breaker) circuitOf(d *state) *circuit {
 	defer b.mu.Unlock()
 	c := b.circuits[k]
 	if c == nil {
-		c = newCircuit(&b.cfg, k)
+		c = newCircuit(b, k)
 		b.circuits[k] = c
 	}
 	return c
 }
 
-// guarding is what the breaker knows of one delivery.
-type guarding struct {
-	circuit *circuit
-	row     int       // the row of failures that it is counted in
-	since   time.Time // when it was first held
-	gone    bool      // held too long: it goes its way
+// heldDelivery is what a breaker knows of one delivery.
+type heldDelivery struct {
+	circuit  *circuit
+	series   int       // the series of failures that it is counted in
+	since    time.Time // when it was first held
+	released bool      // held too long: its retry policy decides about it
 }
 
-type guardingKey struct{}
+type heldKey struct{}
 
 // around sees a delivery once. It counts the ones that used up their retries, and
 // holds the one that opens the breaker.
@@ -117,9 +125,9 @@ func (b *Breaker) around(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		before := msg.Context()
 		defer msg.SetContext(before)
-		g := &guarding{circuit: b.circuitOf(deliveryFrom(before))}
-		ctx := context.WithValue(before, guardingKey{}, g)
-		g.circuit.come()
+		g := &heldDelivery{circuit: b.circuitOf(deliveryFrom(before))}
+		ctx := context.WithValue(before, heldKey{}, g)
+		g.circuit.enter()
 		defer g.circuit.leave()
 		for {
 			msg.SetContext(ctx)
@@ -131,33 +139,67 @@ func (b *Breaker) around(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
+// leave sees a delivery once. It is around for a breaker that counts only what it
+// holds.
+func (b *Breaker) leave(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		d := deliveryFrom(msg.Context())
+		defer func() {
+			if d.held != nil {
+				d.held.circuit.leave()
+			}
+		}()
+		return next(msg)
+	}
+}
+
 // attempt sees each attempt of a delivery.
 func (b *Breaker) attempt(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		ctx := msg.Context()
-		g, ok := ctx.Value(guardingKey{}).(*guarding)
-		if !ok {
-			return next(msg)
+		g, _ := ctx.Value(heldKey{}).(*heldDelivery)
+		if g == nil && b.open.Load() > 0 {
+			g = b.hold(ctx)
 		}
 		for {
-			probe, ok := g.circuit.enter(ctx, g)
-			if !ok {
-				return nil, ErrUnfinished
+			probe := false
+			if g != nil {
+				var ok bool
+				if probe, ok = g.circuit.wait(ctx, g); !ok {
+					return nil, ErrUnfinished
+				}
 			}
 			out, err := next(msg)
 			msg.SetContext(ctx)
-			if !g.circuit.report(g, probe, b.judge(ctx, err), err) {
+			w := b.judge(ctx, err)
+			if g == nil {
+				if w != unavailable {
+					return out, err
+				}
+				g = b.hold(ctx)
+			}
+			if !g.circuit.report(g, probe, w, err) {
 				return out, err
 			}
 		}
 	}
 }
 
+// hold returns what the breaker knows of a delivery that around has not seen.
+func (b *Breaker) hold(ctx context.Context) *heldDelivery {
+	d := deliveryFrom(ctx)
+	if d.held == nil {
+		d.held = &heldDelivery{circuit: b.circuitOf(d)}
+		d.held.circuit.enter()
+	}
+	return d.held
+}
+
 // weight is what a failure says about the dependency.
 type weight int
 
 const (
-	nothing weight = iota // of a fatal failure, or one under an ended context
+	nothing weight = iota // a fatal failure, or one under an ended context
 	success
 	failing
 	unavailable

@@ -10,34 +10,35 @@ import (
 
 // circuit is the breaker of one partition.
 type circuit struct {
-	cfg *BreakerConfig
-	key circuitKey
+	breaker *Breaker
+	cfg     *BreakerConfig
+	key     circuitKey
 
 	mu      sync.Mutex
-	present int // deliveries between around's begin and end
+	present int // deliveries between enter and leave
 	recent  outcomes
-	count   int // records in the row of failures
-	row     int // number of that row
+	count   int // records in the series of failures
+	series  int // number of that series
 
-	open    bool
-	since   time.Time
-	err     error
-	probes  int
-	probing bool
-	away    time.Time     // when an attempt last found the dependency unavailable; zero if none has since it opened
-	due     time.Time     // of the next attempt
-	held    []*guarding   // in the order of their turns
-	changed chan struct{} // closed when what is above has changed
+	open            bool
+	since           time.Time
+	err             error
+	probes          int
+	probing         bool
+	lastUnavailable time.Time       // when an attempt last found the dependency unavailable; zero if none has since it opened
+	due             time.Time       // of the next attempt
+	held            []*heldDelivery // in the order of their turns
+	changed         chan struct{}   // closed when what is above has changed
 
 	pausing sync.Mutex
 	paused  bool // what the pauser was told last
 }
 
-func newCircuit(cfg *BreakerConfig, key circuitKey) *circuit {
-	return &circuit{cfg: cfg, key: key, row: 1, recent: outcomes{size: cfg.Window}, changed: make(chan struct{})}
+func newCircuit(b *Breaker, key circuitKey) *circuit {
+	return &circuit{breaker: b, cfg: &b.cfg, key: key, series: 1, recent: outcomes{size: b.cfg.Window}, changed: make(chan struct{})}
 }
 
-func (c *circuit) come() {
+func (c *circuit) enter() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.present++
@@ -54,11 +55,11 @@ func (c *circuit) leave() {
 	}
 }
 
-// enter waits, if the breaker is open, for the delivery's turn or for the end of
-// it all, and reports false if the delivery is to be left unfinished.
-func (c *circuit) enter(ctx context.Context, g *guarding) (probe, ok bool) {
+// wait waits, if the breaker is open, for the delivery's turn or until it closes,
+// and reports false if the delivery is to be left unfinished.
+func (c *circuit) wait(ctx context.Context, g *heldDelivery) (probe, ok bool) {
 	c.mu.Lock()
-	if !c.open || g.gone {
+	if !c.open || g.released {
 		c.mu.Unlock()
 		return false, true
 	}
@@ -73,14 +74,14 @@ func (c *circuit) enter(ctx context.Context, g *guarding) (probe, ok bool) {
 	defer c.dismiss(g)
 	for c.open {
 		now := time.Now()
-		until := later(g.since, c.away).Add(c.cfg.MaxHold)
+		until := later(g.since, c.lastUnavailable).Add(c.cfg.MaxHold)
 		mine := c.held[0] == g && !c.probing
 		switch {
 		case mine && !now.Before(c.due):
 			c.probing = true
 			return true, true
 		case c.cfg.MaxHold > 0 && !now.Before(until):
-			g.gone = true
+			g.released = true
 			return false, true
 		case mine && (c.cfg.MaxHold < 0 || c.due.Before(until)):
 			until = c.due
@@ -120,29 +121,29 @@ func later(a, b time.Time) time.Time {
 }
 
 // dismiss takes g out of the queue. The caller holds mu.
-func (c *circuit) dismiss(g *guarding) {
-	c.held = slices.DeleteFunc(c.held, func(o *guarding) bool { return o == g })
-	c.tell()
+func (c *circuit) dismiss(g *heldDelivery) {
+	c.held = slices.DeleteFunc(c.held, func(o *heldDelivery) bool { return o == g })
+	c.wake()
 }
 
-// tell wakes whoever waits. The caller holds mu.
-func (c *circuit) tell() {
+// wake wakes every delivery that waits. The caller holds mu.
+func (c *circuit) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-// report takes in one attempt and reports whether the delivery is to be held.
-func (c *circuit) report(g *guarding, probe bool, w weight, err error) (hold bool) {
+// report records one attempt and reports whether the delivery is to be held.
+func (c *circuit) report(g *heldDelivery, probe bool, w weight, err error) (hold bool) {
 	c.mu.Lock()
 	was, probed := c.open, false
 	if probe {
 		c.probing = false
-		c.tell()
+		c.wake()
 	}
 	switch w {
 	case success:
 		c.count = 0
-		c.row++
+		c.series++
 		if c.open {
 			c.close()
 		}
@@ -150,7 +151,7 @@ func (c *circuit) report(g *guarding, probe bool, w weight, err error) (hold boo
 		probed, hold = c.notReached(g, probe, err), true
 	case failing:
 		probed = c.failed(g, probe, err)
-		hold = c.open && !g.gone
+		hold = c.open && !g.released
 	}
 	st, turned := c.statusNow(), c.open != was
 	c.mu.Unlock()
@@ -158,20 +159,20 @@ func (c *circuit) report(g *guarding, probe bool, w weight, err error) (hold boo
 		c.pause()
 	}
 	if probed {
-		c.cfg.Probed(st)
+		c.cfg.Hooks.Probed(st)
 	}
 	return hold
 }
 
-// notReached takes in an attempt that did not reach the dependency, and reports
-// whether it was one of an open breaker. The caller holds mu.
-func (c *circuit) notReached(g *guarding, probe bool, err error) (probed bool) {
+// notReached records an attempt that did not reach the dependency, and reports
+// whether it was a probe of an open breaker. The caller holds mu.
+func (c *circuit) notReached(g *heldDelivery, probe bool, err error) (probed bool) {
 	if !c.open {
 		c.trip()
 		probe = false
 	}
-	c.err, c.away = err, time.Now()
-	g.gone = false // whatever it was given up for, it is not to blame for this
+	c.err, c.lastUnavailable = err, time.Now()
+	g.released = false // it is not to blame for this, whatever it was released for
 	if probe {
 		c.probes++
 		c.postpone()
@@ -179,17 +180,17 @@ func (c *circuit) notReached(g *guarding, probe bool, err error) (probed bool) {
 	return probe
 }
 
-// failed takes in an attempt that failed, and reports whether it was one of an
+// failed records an attempt that failed, and reports whether it was a probe of an
 // open breaker. The caller holds mu.
-func (c *circuit) failed(g *guarding, probe bool, err error) (probed bool) {
-	if probe && !c.away.IsZero() { // the dependency answers: the record fails by itself
+func (c *circuit) failed(g *heldDelivery, probe bool, err error) (probed bool) {
+	if probe && !c.lastUnavailable.IsZero() { // the dependency answers: the record fails by itself
 		c.close()
 		c.count, probe = 0, false
-		c.row++
+		c.series++
 	}
 	c.err = err
-	if g.row != c.row {
-		g.row = c.row
+	if g.series != c.series {
+		g.series = c.series
 		c.count++
 	}
 	if probe {
@@ -201,9 +202,9 @@ func (c *circuit) failed(g *guarding, probe bool, err error) (probed bool) {
 	return probe
 }
 
-// conclude takes in the end of a delivery and reports whether it is to be held
-// all the same.
-func (c *circuit) conclude(g *guarding, err error) (hold bool) {
+// conclude records the end of a delivery and reports whether it is to be held
+// nevertheless.
+func (c *circuit) conclude(g *heldDelivery, err error) (hold bool) {
 	failed, tripped := usedUp(err), false
 	c.mu.Lock()
 	if !c.open {
@@ -212,7 +213,7 @@ func (c *circuit) conclude(g *guarding, err error) (hold bool) {
 			c.trip()
 		}
 	}
-	hold = failed && c.open && !g.gone
+	hold = failed && c.open && !g.released
 	c.mu.Unlock()
 	if tripped {
 		c.pause()
@@ -222,6 +223,7 @@ func (c *circuit) conclude(g *guarding, err error) (hold bool) {
 
 // trip opens the breaker. The caller holds mu.
 func (c *circuit) trip() {
+	c.breaker.open.Add(1)
 	c.open, c.since, c.probes = true, time.Now(), 0
 	c.postpone()
 }
@@ -234,9 +236,10 @@ func (c *circuit) postpone() {
 
 // close closes the breaker. The caller holds mu.
 func (c *circuit) close() {
-	c.open, c.err, c.away = false, nil, time.Time{}
+	c.breaker.open.Add(-1)
+	c.open, c.err, c.lastUnavailable = false, nil, time.Time{}
 	c.recent.clear()
-	c.tell()
+	c.wake()
 }
 
 // pause tells pauser and hooks what is so now, if they do not know it. The
@@ -253,10 +256,10 @@ func (c *circuit) pause() {
 	c.paused = st.Open
 	if st.Open {
 		c.cfg.Pauser.Pause(c.key.topic, c.key.id)
-		c.cfg.Opened(st)
+		c.cfg.Hooks.Paused(st)
 	} else {
 		c.cfg.Pauser.Resume(c.key.topic, c.key.id)
-		c.cfg.Closed(st)
+		c.cfg.Hooks.Resumed(st)
 	}
 }
 

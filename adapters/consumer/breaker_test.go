@@ -66,8 +66,7 @@ func newGuarded(t *testing.T, cfg consumer.BreakerConfig) *guarded {
 	var err error
 	g.breaks, err = consumer.NewBreaker(cfg)
 	require.NoError(t, err)
-	r := newRouter(t, consumer.Config{
-		DeadLetters: &g.broker, Retry: consumer.FixedBackOff(100*time.Millisecond, 2),
+	r := newRouter(t, &g.broker, consumer.Config{Retry: consumer.FixedBackOff(100*time.Millisecond, 2),
 		Hooks: consumer.Hooks{Delivered: func(d consumer.Delivery) { g.note(func() { g.ends = append(g.ends, d) }) }},
 	})
 	r.Handle("views", topic, g.feed, g.handle, consumer.WithBreaker(g.breaks))
@@ -137,9 +136,11 @@ func TestBreaker_HoldsRecordsWhileADependencyIsDownAndLosesNone(t *testing.T) {
 	var opened, probed, closed []consumer.BreakerStatus
 	behindBreaker(t, consumer.BreakerConfig{
 		InARow: 4, ProbeEvery: 10 * time.Second,
-		Opened: func(s consumer.BreakerStatus) { opened = append(opened, s) },
-		Probed: func(s consumer.BreakerStatus) { probed = append(probed, s) },
-		Closed: func(s consumer.BreakerStatus) { closed = append(closed, s) },
+		Hooks: consumer.Hooks{
+			Paused:  func(s consumer.BreakerStatus) { opened = append(opened, s) },
+			Probed:  func(s consumer.BreakerStatus) { probed = append(probed, s) },
+			Resumed: func(s consumer.BreakerStatus) { closed = append(closed, s) },
+		},
 	}, func(t *testing.T, g *guarded) {
 		g.give("fine", 20)
 		g.fail("", errDown)
@@ -386,7 +387,7 @@ func TestBreaker_IsPerPartition(t *testing.T) {
 func TestNewBreaker_NamesEveryWrongField(t *testing.T) {
 	t.Parallel()
 	_, err := consumer.NewBreaker(consumer.BreakerConfig{InARow: -2, Share: 100, Window: -1, ProbeEvery: -1, MaxHold: -2})
-	for _, want := range []string{"in a row must", "share must", "window must", "probe every must", "max hold must"} {
+	for _, want := range []string{"InARow: must be", "Share: must be", "Window: must be", "ProbeEvery: must be", "MaxHold: must be"} {
 		require.ErrorContains(t, err, want)
 	}
 }

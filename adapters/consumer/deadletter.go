@@ -14,73 +14,27 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
 	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// DeadLetterConfig configures DeadLetter. Only Publisher is required.
-type DeadLetterConfig struct {
-	// Publisher takes the dead letters. It must return only once the broker has
-	// them, and should honour the record.Record in the message's context; without
-	// that, partition and repeated headers are lost. It must admit 64 KiB more
-	// than the source topic does: of a dead letter that is too large, the value
-	// is left out. It is never closed here.
-	Publisher message.Publisher
-	// Topic names the dead-letter topic of a source topic. Default
-	// deadletter.Topic.
-	Topic func(source string) string
-	// Group names the consumer group where the record does not tell it.
-	Group string
-	// Classify decides on errors that Retry has not. Default Classify.
-	Classify func(error) Verdict
-	// Tracer writes traceparent into the dead letter of a message that has none.
-	// Default none.
-	Tracer Tracer
-	// RetryWait is the first wait after a refused publish; waits double up to
-	// MaxRetryWait. Defaults 1 s and 30 s.
-	RetryWait    time.Duration
-	MaxRetryWait time.Duration
-	// Hooks tell of what happens. Default none.
-	Hooks Hooks
+// deadLetterConfig configures newDeadLetter.
+type deadLetterConfig struct {
+	publisher message.Publisher
+	topic     string // of the dead letters
+	group     string // where the record does not say it
+	classify  func(error) Verdict
+	tracer    Tracer // may be nil
+	waits     backoff.Doubling
+	hooks     Hooks
 }
 
-// Validate names every field that is missing or out of range.
-func (c *DeadLetterConfig) Validate() error {
-	var errs []error
-	if c.Publisher == nil {
-		errs = append(errs, errors.New("dead letters: publisher is missing"))
-	}
-	if c.RetryWait < 0 || c.MaxRetryWait < 0 {
-		errs = append(errs, errors.New("dead letters: waits must not be negative"))
-	}
-	return errors.Join(errs...)
-}
-
-func (c *DeadLetterConfig) setDefaults() {
-	if c.Topic == nil {
-		c.Topic = deadletter.Topic
-	}
-	if c.Classify == nil {
-		c.Classify = Classify
-	}
-	if c.RetryWait == 0 {
-		c.RetryWait = time.Second
-	}
-	if c.MaxRetryWait == 0 {
-		c.MaxRetryWait = 30 * time.Second
-	}
-	c.MaxRetryWait = max(c.MaxRetryWait, c.RetryWait)
-}
-
-// DeadLetter is a middleware that publishes a message whose handling failed to
-// its dead-letter topic and then acknowledges it. While the publish is refused it
-// is repeated, alone: the handler does not run again and the message is not
+// newDeadLetter is a middleware that publishes a message whose handling failed to
+// its dead-letter topic and then acknowledges it. If the publish fails, only the
+// publish is repeated: the handler does not run again and the message is not
 // acknowledged. A failure under an ended context is returned as ErrUnfinished.
-func DeadLetter(cfg DeadLetterConfig) (message.HandlerMiddleware, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	cfg.setDefaults()
+func newDeadLetter(cfg deadLetterConfig) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			ctx := msg.Context()
@@ -94,11 +48,11 @@ func DeadLetter(cfg DeadLetterConfig) (message.HandlerMiddleware, error) {
 			}
 			return nil, cfg.deadLetter(ctx, msg, err)
 		}
-	}, nil
+	}
 }
 
 // deadLetter publishes the dead letter, however long that takes.
-func (c *DeadLetterConfig) deadLetter(ctx context.Context, msg *message.Message, err error) error {
+func (c *deadLetterConfig) deadLetter(ctx context.Context, msg *message.Message, err error) error {
 	d := deliveryFrom(ctx)
 	src := sourceRecord(ctx, msg)
 	f := c.failure(ctx, src, err)
@@ -110,7 +64,7 @@ func (c *DeadLetterConfig) deadLetter(ctx context.Context, msg *message.Message,
 			d.blocked.Add(-1)
 		}
 	}()
-	for wait := c.RetryWait; ; wait = min(2*wait, c.MaxRetryWait) {
+	for failures := 1; ; failures++ {
 		refused := c.publishSmaller(ctx, msg, src, f)
 		if refused == nil {
 			d.Outcome = OutcomeDeadLettered
@@ -119,7 +73,8 @@ func (c *DeadLetterConfig) deadLetter(ctx context.Context, msg *message.Message,
 		if unfinished(ctx, refused) {
 			return ErrUnfinished
 		}
-		c.Hooks.deadLetterFailed(d.Delivery, refused, wait)
+		wait := c.waits.After(failures)
+		c.hooks.DeadLetterFailed(RetryInfo{Delivery: d.Delivery, Err: refused, Wait: wait})
 		if !blocked {
 			blocked = true
 			d.blocked.Add(1)
@@ -130,15 +85,15 @@ func (c *DeadLetterConfig) deadLetter(ctx context.Context, msg *message.Message,
 	}
 }
 
-func (c *DeadLetterConfig) failure(ctx context.Context, src *record.Record, err error) deadletter.Failure {
-	f := deadletter.Failure{Attempts: 1, Err: err, Group: cmp.Or(src.Group, c.Group), At: time.Now()}
-	if c.Tracer != nil {
-		f.Traceparent = c.Tracer.Traceparent(ctx)
+func (c *deadLetterConfig) failure(ctx context.Context, src *record.Record, err error) deadletter.Failure {
+	f := deadletter.Failure{Attempts: 1, Err: err, Group: cmp.Or(src.Group, c.group), At: time.Now()}
+	if c.tracer != nil {
+		f.Traceparent = c.tracer.Traceparent(ctx)
 	}
 	if given, ok := errors.AsType[*FailureError](err); ok {
 		f.Attempts, f.Disposition, f.Err = given.Attempts, given.Disposition, given.Err
 	} else {
-		f.Disposition = dispositionOf(err, c.Classify(err))
+		f.Disposition = dispositionOf(err, c.classify(err))
 	}
 	if p, ok := errors.AsType[*PanicError](f.Err); ok {
 		f.Stack = fmt.Sprintf("%v\n%s", p, p.Stack)
@@ -149,10 +104,10 @@ func (c *DeadLetterConfig) failure(ctx context.Context, src *record.Record, err 
 // publishSmaller publishes the whole dead letter; if it is refused for good,
 // without the stack; if it is still too large, without its value, and with a
 // header that says which record still has it.
-func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *record.Record, f deadletter.Failure) error {
+func (c *deadLetterConfig) publishSmaller(ctx context.Context, msg *message.Message, src *record.Record, f deadletter.Failure) error {
 	headers, bad := f.Headers(src)
 	for _, name := range bad {
-		c.Hooks.badHeader(src.Topic, name)
+		c.hooks.BadHeader(src.Topic, name)
 	}
 	refused := c.publish(ctx, msg, src, headers, msg.Payload)
 	if errors.Is(refused, outbox.ErrUnpublishable) {
@@ -168,16 +123,15 @@ func (c *DeadLetterConfig) publishSmaller(ctx context.Context, msg *message.Mess
 	return refused
 }
 
-func (c *DeadLetterConfig) publish(ctx context.Context, msg *message.Message, src *record.Record, headers []record.Header, value []byte) error {
-	topic := c.Topic(src.Topic)
-	rec := &record.Record{Topic: topic, Partition: src.Partition, Key: src.Key, Headers: headers}
-	if err := c.Publisher.Publish(topic, records.Message(ctx, msg.UUID, rec, value)); err != nil {
-		return fmt.Errorf("publish dead letter to %s: %w", topic, err)
+func (c *deadLetterConfig) publish(ctx context.Context, msg *message.Message, src *record.Record, headers []record.Header, value []byte) error {
+	rec := &record.Record{Topic: c.topic, Partition: src.Partition, Key: src.Key, Headers: headers}
+	if err := c.publisher.Publish(c.topic, records.Message(ctx, msg.UUID, rec, value)); err != nil {
+		return fmt.Errorf("publish dead letter to %s: %w", c.topic, err)
 	}
 	return nil
 }
 
-// sourceRecord is the record that msg came from, or what metadata tell of it.
+// sourceRecord is the record that msg came from, or what its metadata say of it.
 func sourceRecord(ctx context.Context, msg *message.Message) *record.Record {
 	if r, ok := record.From(ctx); ok {
 		return r

@@ -21,11 +21,11 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// bury runs one message with rec through DeadLetter and a handler that fails.
-func bury(t *testing.T, b *broker, rec *record.Record, err error) sent {
+// deadLetterOf runs one message with rec through the dead-letter step and a handler
+// that fails.
+func deadLetterOf(t *testing.T, b *broker, rec *record.Record, err error) sent {
 	t.Helper()
-	dead, cerr := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b, Tracer: tracer{}})
-	require.NoError(t, cerr)
+	dead := consumer.DeadLetter(b, tracer{}, consumer.Hooks{})
 	msg := newMessage(t.Context(), rec, "\xff\x00payload")
 	_, got := dead(func(*message.Message) ([]*message.Message, error) { return nil, err })(msg)
 	require.NoError(t, got)
@@ -52,7 +52,7 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 		header("traceparent", "not even valid"),
 	}
 	before := time.Now()
-	got := bury(t, &broker{}, newRecord(own...), &consumer.FailureError{
+	got := deadLetterOf(t, &broker{}, newRecord(own...), &consumer.FailureError{
 		Attempts: 4, Disposition: deadletter.DispositionExhausted, Err: fmt.Errorf("send: %w", &net.AddrError{Err: "no route", Addr: "x"}),
 	})
 	require.Equal(t, dlt, got.Topic)
@@ -86,12 +86,12 @@ func TestDeadLetter_KeepsEveryByteAndSpeaksSpringsEncodings(t *testing.T) {
 
 func TestDeadLetter_GivesATraceToAMessageWithoutOne(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, newTrace, bury(t, &broker{}, newRecord(), errDown).Header("traceparent"))
+	require.Equal(t, newTrace, deadLetterOf(t, &broker{}, newRecord(), errDown).Header("traceparent"))
 }
 
 func TestDeadLetter_NamesGoTypesInFull(t *testing.T) {
 	t.Parallel()
-	got := bury(t, &broker{}, newRecord(), consumer.Fatal(&outbox.MessageError{Field: "key"}))
+	got := deadLetterOf(t, &broker{}, newRecord(), consumer.Fatal(&outbox.MessageError{Field: "key"}))
 	require.Equal(t, "*github.com/millrace-go/millrace/outbox.MessageError", got.Header("kafka_dlt-exception-fqcn"))
 	require.Equal(t, "*errors.errorString", got.Header("kafka_dlt-exception-cause-fqcn"))
 	require.Equal(t, "fatal", got.Header("dlt-disposition"))
@@ -101,13 +101,13 @@ func TestDeadLetter_NamesGoTypesInFull(t *testing.T) {
 func TestDeadLetter_SecondFailureKeepsTheFirstOriginAndTheLastError(t *testing.T) {
 	t.Parallel()
 	b := &broker{}
-	first := bury(t, b, newRecord(header("own", "1")), errors.New("first"))
+	first := deadLetterOf(t, b, newRecord(header("own", "1")), errors.New("first"))
 	// Replayed, received at another place, and failing again, twice.
 	rec := newRecord(append(first.Headers, header("dlt-replay-count", "1"), header("dlt-replay-id", "r-1"))...)
 	rec.Partition, rec.Offset = 9, 99
-	second := bury(t, b, rec, errors.New("second"))
+	second := deadLetterOf(t, b, rec, errors.New("second"))
 	rec.Headers = second.Headers
-	third := bury(t, b, rec, errors.New("third"))
+	third := deadLetterOf(t, b, rec, errors.New("third"))
 
 	require.Len(t, third.Headers, len(second.Headers))
 	require.Equal(t, "third", third.Header("kafka_dlt-exception-message"))
@@ -123,18 +123,15 @@ func TestDeadLetter_SecondFailureKeepsTheFirstOriginAndTheLastError(t *testing.T
 func TestDeadLetter_IgnoresAndReportsBadHeaders(t *testing.T) {
 	t.Parallel()
 	var bad []string
-	dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: &broker{}, Hooks: consumer.Hooks{
-		BadHeader: func(_, name string) { bad = append(bad, name) },
-	}})
-	require.NoError(t, err)
+	dead := consumer.DeadLetter(&broker{}, nil, consumer.Hooks{BadHeader: func(_, name string) { bad = append(bad, name) }})
 	b := &broker{}
 	msg := newMessage(t.Context(), newRecord(header("kafka_dlt-original-topic", "x"), header("kafka_dlt-original-partition", "3"),
 		header("kafka_dlt-original-offset", "\xff\xff\xff\xff\xff\xff\xff\xff"), header("dlt-replay-count", "many")), "")
-	_, err = dead(func(*message.Message) ([]*message.Message, error) { return nil, errDown })(msg)
+	_, err := dead(func(*message.Message) ([]*message.Message, error) { return nil, errDown })(msg)
 	require.NoError(t, err)
 	require.Equal(t, []string{"kafka_dlt-original-partition", "kafka_dlt-original-offset", "dlt-replay-count"}, bad)
 
-	got := bury(t, b, newRecord(header("kafka_dlt-original-topic", "x"), header("kafka_dlt-original-offset", "nonsense")), errDown)
+	got := deadLetterOf(t, b, newRecord(header("kafka_dlt-original-topic", "x"), header("kafka_dlt-original-offset", "nonsense")), errDown)
 	require.Equal(t, topic, got.Header("kafka_dlt-original-topic"))
 	require.Equal(t, 1, got.Count("kafka_dlt-original-topic"))
 	require.Equal(t, "0", got.Header("dlt-replay-count"))
@@ -150,7 +147,7 @@ func TestDeadLetter_LimitsWhatItAdds(t *testing.T) {
 	for name, own := range map[string]int{"small message": 10, "large headers": 15 << 10, "over the limit by itself": 20 << 10} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := bury(t, &broker{}, newRecord(header("own", strings.Repeat("x", own))), deep)
+			got := deadLetterOf(t, &broker{}, newRecord(header("own", strings.Repeat("x", own))), deep)
 			total := 0
 			for _, h := range got.Headers {
 				total += len(h.Key) + len(h.Value)
@@ -174,12 +171,11 @@ func TestDeadLetter_RepeatsOnlyThePublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &broker{Refuse: []error{errDown, errDown, errDown, errDown, errDown, errDown, errDown}}
 		var waits []time.Duration
-		dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b, Hooks: consumer.Hooks{
-			DeadLetterFailed: func(_ consumer.Delivery, _ error, wait time.Duration) { waits = append(waits, wait/time.Second) },
-		}})
-		require.NoError(t, err)
+		dead := consumer.DeadLetter(b, nil, consumer.Hooks{
+			DeadLetterFailed: func(r consumer.RetryInfo) { waits = append(waits, r.Wait/time.Second) },
+		})
 		calls := 0
-		_, err = dead(func(*message.Message) ([]*message.Message, error) {
+		_, err := dead(func(*message.Message) ([]*message.Message, error) {
 			calls++
 			return nil, errDown
 		})(newMessage(t.Context(), newRecord(), "x"))
@@ -199,7 +195,7 @@ func TestDeadLetter_LeavesOutTheStackIfTheBrokerWillNotTakeIt(t *testing.T) {
 		}
 		return nil
 	}}
-	got := bury(t, b, newRecord(), errDown)
+	got := deadLetterOf(t, b, newRecord(), errDown)
 	require.Equal(t, errDown.Error(), got.Header("kafka_dlt-exception-message"))
 	require.Len(t, b.Times(), 2)
 }
@@ -212,7 +208,7 @@ func TestDeadLetter_LeavesOutAValueThatIsTooLarge(t *testing.T) {
 		}
 		return nil
 	}}
-	got := bury(t, b, newRecord(header("own", "1")), errDown)
+	got := deadLetterOf(t, b, newRecord(header("own", "1")), errDown)
 	require.Nil(t, got.Value)
 	require.Equal(t, "9", got.Header("dlt-value-omitted"))
 	require.Equal(t, "1", got.Header("own"))
@@ -229,7 +225,7 @@ func TestDeadLetter_KeepsTheValueIfTheTopicIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		missing := outbox.Unpublishable("unknown topic", nil)
 		b := &broker{Refuse: []error{missing, missing, missing, missing}}
-		got := bury(t, b, newRecord(), errDown)
+		got := deadLetterOf(t, b, newRecord(), errDown)
 		require.Equal(t, []byte("\xff\x00payload"), got.Value)
 		require.NotEmpty(t, got.Header("kafka_dlt-exception-stacktrace"))
 		require.Len(t, b.Times(), 5)
@@ -242,9 +238,8 @@ func TestDeadLetter_NeverAcknowledgesWithoutTheBroker(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		b := &broker{Judge: func(sent) error { return errDown }}
-		dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b})
-		require.NoError(t, err)
-		_, err = dead(func(*message.Message) ([]*message.Message, error) { return nil, errDown })(newMessage(ctx, newRecord(), "x"))
+		dead := consumer.DeadLetter(b, nil, consumer.Hooks{})
+		_, err := dead(func(*message.Message) ([]*message.Message, error) { return nil, errDown })(newMessage(ctx, newRecord(), "x"))
 		require.ErrorIs(t, err, consumer.ErrUnfinished)
 	})
 }
@@ -252,10 +247,9 @@ func TestDeadLetter_NeverAcknowledgesWithoutTheBroker(t *testing.T) {
 func TestDeadLetter_IsNotWrittenForAnEndedContext(t *testing.T) {
 	t.Parallel()
 	b := &broker{}
-	dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b})
-	require.NoError(t, err)
+	dead := consumer.DeadLetter(b, nil, consumer.Hooks{})
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = dead(func(*message.Message) ([]*message.Message, error) {
+	_, err := dead(func(*message.Message) ([]*message.Message, error) {
 		cancel()
 		return nil, consumer.Fatal(errDown)
 	})(newMessage(ctx, newRecord(), "x"))
@@ -273,7 +267,7 @@ func TestDeadLetter_OfSeveralOriginsKeepsTheFirst(t *testing.T) {
 			header("kafka_dlt-original-offset", "\x00\x00\x00\x00\x00\x00\x00"+offset),
 		}
 	}
-	got := bury(t, &broker{}, newRecord(append(set("first", "\x05"), set("second", "\x06")...)...), errDown)
+	got := deadLetterOf(t, &broker{}, newRecord(append(set("first", "\x05"), set("second", "\x06")...)...), errDown)
 	require.Equal(t, set("first", "\x05"), got.Headers[:3])
 	require.Equal(t, 1, got.Count("kafka_dlt-original-topic"))
 	require.Equal(t, 1, got.Count("kafka_dlt-original-offset"))

@@ -20,7 +20,7 @@ func stock(t *testing.T, wrap func(message.Subscriber) message.Subscriber) (hand
 	// It may come again: the subscriber repeats what is not acknowledged.
 	done, working, result := make(deliveries, 100), make(chan struct{}, 100), make(chan error, 100)
 	b = &broker{}
-	r := newRouter(t, consumer.Config{DeadLetters: b, Hooks: done.hooks()})
+	r := newRouter(t, b, consumer.Config{Hooks: done.hooks()})
 	r.Handle("views", topic, wrap(pubsub), func(m *message.Message) error {
 		working <- struct{}{}
 		select {

@@ -2,13 +2,17 @@ package consumer
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"strings"
 
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
-// Sentinels of failures that no retry can heal. Wrap them with %w.
+// Sentinels of failures that no retry can fix. Wrap them with %w.
 var (
 	ErrDecode     = errors.New("undecodable message")
 	ErrSchema     = errors.New("unknown schema")
@@ -16,11 +20,14 @@ var (
 )
 
 var (
+	// ErrUnavailable marks the failure of a dependency that cannot be reached, for
+	// IsUnavailable. Wrap it with %w.
+	ErrUnavailable = errors.New("dependency unavailable")
 	// ErrTimeout is what errors.Is finds in the error of a handler that was still
 	// at work when its time ran out.
 	ErrTimeout = errors.New("handler timed out")
 	// ErrUnfinished means that the delivery's context ended before a verdict: the
-	// message is left to whoever gets it next. It is a context.Canceled.
+	// message will be delivered again. It is a context.Canceled.
 	ErrUnfinished = fmt.Errorf("delivery left unfinished: %w", context.Canceled)
 )
 
@@ -41,7 +48,7 @@ type verdictError struct {
 func (e *verdictError) Error() string { return e.err.Error() }
 func (e *verdictError) Unwrap() error { return e.err }
 
-// Fatal marks err as one that no retry can heal: the message becomes a dead
+// Fatal marks err as one that no retry can fix: the message becomes a dead
 // letter at once. Fatal(nil) is nil.
 func Fatal(err error) error { return mark(err, VerdictFatal) }
 
@@ -68,6 +75,29 @@ func Classify(err error) Verdict {
 	return VerdictRetry
 }
 
+// IsUnavailable reports failures that say nothing about the message, because a
+// server could not be reached: ErrUnavailable, network errors, closed connections,
+// and what a Postgres server answers that has no connection to give or is shutting
+// down (SQLSTATE 08..., 53..., 57P...). A host name that does not exist is not
+// among them, as it may come from the message.
+func IsUnavailable(err error) bool {
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) {
+		return true
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return false
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	var server interface{ SQLState() string }
+	if !errors.As(err, &server) {
+		return false
+	}
+	code := server.SQLState()
+	return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P")
+}
+
 func isContentError(err error) bool {
 	return errors.Is(err, ErrDecode) || errors.Is(err, ErrSchema) || errors.Is(err, ErrValidation)
 }
@@ -80,7 +110,8 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// FailureError is what Retry returns for a delivery that was given up.
+// FailureError is the error of a delivery whose retries are used up or useless, as
+// middlewares of WithAround see it.
 type FailureError struct {
 	Attempts    int // deliveries to the handler, the first one included
 	Disposition deadletter.Disposition

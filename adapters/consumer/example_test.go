@@ -19,9 +19,8 @@ func Example() {
 		message.NewMessage("2", []byte(`{broken`)))
 
 	finished := make(chan consumer.Delivery)
-	router, err := consumer.New(consumer.Config{
-		DeadLetters: pubsub,
-		Hooks:       consumer.Hooks{Delivered: func(d consumer.Delivery) { finished <- d }},
+	router, err := consumer.New(pubsub, consumer.Config{
+		Hooks: consumer.Hooks{Delivered: func(d consumer.Delivery) { finished <- d }},
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -13,9 +13,7 @@ import (
 
 func TestRouter_GivesUpWhenAHandlerHangs(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{
-		DeadLetters: &broker{}, Timeout: 10 * time.Millisecond, HangAfter: 20 * time.Millisecond, DrainTimeout: 10 * time.Millisecond,
-	})
+	r := newRouter(t, &broker{}, consumer.Config{Timeout: 10 * time.Millisecond, HangAfter: 20 * time.Millisecond, DrainTimeout: 10 * time.Millisecond})
 	f := newFeed()
 	free, freed := make(chan struct{}), make(chan struct{})
 	r.Handle("views", topic, f, func(*message.Message) error {
@@ -40,9 +38,7 @@ func TestRouter_WatchesNoHandlerThatHeedsItsTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		done := make(deliveries, 1)
-		r := newRouter(t, consumer.Config{
-			DeadLetters: &broker{}, Hooks: done.hooks(), Retry: consumer.FixedBackOff(0, 30), Timeout: 5 * time.Second, HangAfter: 100 * time.Second,
-		})
+		r := newRouter(t, &broker{}, consumer.Config{Hooks: done.hooks(), Retry: consumer.FixedBackOff(0, 30), Timeout: 5 * time.Second, HangAfter: 100 * time.Second})
 		f := newFeed()
 		r.Handle("views", topic, f, func(m *message.Message) error {
 			<-m.Context().Done()

@@ -120,9 +120,7 @@ func TestRouter_PoisonKeepsItsBytesAndTheOthersTheirOrder(t *testing.T) {
 	var seen handled
 	done := make(deliveries, n)
 	group := harness.Group(t)
-	r := newRouter(t, consumer.Config{
-		DeadLetters: p.pub, Topics: p.admin(), Tracer: telemetry.Tracer{}, Hooks: done.hooks(),
-	})
+	r := newRouter(t, p.pub, consumer.Config{Partitions: p.admin().Partitions, Tracer: telemetry.Tracer{}, Hooks: done.hooks()})
 	decode := func(m *message.Message) (*message.Message, error) {
 		if len(m.Payload) == 0 || m.Payload[0] == 0xff {
 			return nil, errDown
@@ -184,7 +182,7 @@ func TestRouter_GracefulStopLosesDuplicatesAndDeadLettersNothing(t *testing.T) {
 	var seen handled
 	group := harness.Group(t)
 	for seen.count() < n {
-		r := newRouter(t, consumer.Config{DeadLetters: p.pub, DrainTimeout: time.Hour}) // a stop that is held up does not end
+		r := newRouter(t, p.pub, consumer.Config{DrainTimeout: time.Hour}) // a stop that is held up does not end
 		before := seen.count()
 		r.Handle("views", p.topic, p.subscriber(group), func(m *message.Message) error {
 			select {
@@ -213,7 +211,7 @@ func TestRouter_WaitsForADeadLetterTopicThatComesLate(t *testing.T) {
 	p.produce(&kgo.Record{Key: []byte("k"), Value: []byte("bad")}, &kgo.Record{Key: []byte("k"), Value: []byte("good")})
 	var seen, calls handled
 	done := make(deliveries, 2)
-	r := newRouter(t, consumer.Config{DeadLetters: p.pub, Hooks: done.hooks(), DeadLetterWait: 100 * time.Millisecond})
+	r := newRouter(t, p.pub, consumer.Config{Hooks: done.hooks(), DeadLetterWait: 100 * time.Millisecond})
 	r.Handle("views", p.topic, p.subscriber(harness.Group(t)), func(m *message.Message) error {
 		calls.note(m)
 		if string(m.Payload) == "bad" {
@@ -249,7 +247,7 @@ func TestReplay_HealsTheFailedGroupAndSparesTheOther(t *testing.T) {
 	failed, fine := make(deliveries, 2*n), make(deliveries, 2*n)
 	failingGroup, healthyGroup := harness.Group(t), harness.Group(t)
 	run := func(group string, done deliveries, fn message.NoPublishHandlerFunc) {
-		r := newRouter(t, consumer.Config{DeadLetters: p.pub, Hooks: done.hooks(), Retry: consumer.FixedBackOff(time.Millisecond, 1)})
+		r := newRouter(t, p.pub, consumer.Config{Hooks: done.hooks(), Retry: consumer.FixedBackOff(time.Millisecond, 1)})
 		r.Handle("h", p.topic, p.subscriber(group), fn)
 		start(t, r)
 	}

@@ -41,10 +41,9 @@ func newLedgered(t *testing.T, partitions int) *ledgered {
 	l.createDeadLetters(partitions)
 	_, err := l.db.Exec(`CREATE TABLE effect (n bigserial, key text, value text)`)
 	require.NoError(t, err)
-	box, err := inbox.New(l.db, inbox.Config{Group: l.group})
+	box, err := inbox.New(l.db, l.group, inbox.Config{})
 	require.NoError(t, err)
-	r := newRouter(t, consumer.Config{
-		DeadLetters: l.pub, Retry: consumer.FixedBackOff(time.Millisecond, 1),
+	r := newRouter(t, l.pub, consumer.Config{Retry: consumer.FixedBackOff(time.Millisecond, 1),
 		Hooks: consumer.Hooks{Delivered: func(d consumer.Delivery) {
 			if d.Outcome == consumer.OutcomeDeadLettered {
 				l.dead.Add(1)

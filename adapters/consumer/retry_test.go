@@ -33,9 +33,7 @@ func TestRetry_WaitsAsThePolicySays(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls, told []time.Duration
-		retry := consumer.Retry(consumer.RetryConfig{Hooks: consumer.Hooks{
-			Retrying: func(_ consumer.Delivery, _ error, wait time.Duration) { told = append(told, wait) },
-		}})
+		retry := consumer.Retry(consumer.Policy{}, consumer.Hooks{Retrying: func(r consumer.RetryInfo) { told = append(told, r.Wait) }})
 		_, err := retry(failing(99, errDown, &calls))(message.NewMessage("1", nil))
 
 		var failure *consumer.FailureError
@@ -53,7 +51,7 @@ func TestRetry_SucceedsOnALaterAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var calls []time.Duration
-		_, err := consumer.Retry(consumer.RetryConfig{})(failing(3, errDown, &calls))(message.NewMessage("1", nil))
+		_, err := consumer.Retry(consumer.Policy{}, consumer.Hooks{})(failing(3, errDown, &calls))(message.NewMessage("1", nil))
 		require.NoError(t, err)
 		require.Len(t, calls, 4)
 	})
@@ -75,7 +73,7 @@ func TestRetry_GivesUpAtOnceOnAFatalError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var calls []time.Duration
-			_, err := consumer.Retry(consumer.RetryConfig{})(failing(99, c.err, &calls))(message.NewMessage("1", nil))
+			_, err := consumer.Retry(consumer.Policy{}, consumer.Hooks{})(failing(99, c.err, &calls))(message.NewMessage("1", nil))
 			var failure *consumer.FailureError
 			require.ErrorAs(t, err, &failure)
 			require.Equal(t, c.want, failure.Disposition)
@@ -100,7 +98,7 @@ func TestRetry_LeavesTheMessageWhenItsContextEnds(t *testing.T) {
 		defer cancel()
 		var calls []time.Duration
 		begin := time.Now()
-		_, err := consumer.Retry(consumer.RetryConfig{})(failing(99, errDown, &calls))(message.NewMessageWithContext(ctx, "1", nil))
+		_, err := consumer.Retry(consumer.Policy{}, consumer.Hooks{})(failing(99, errDown, &calls))(message.NewMessageWithContext(ctx, "1", nil))
 		require.ErrorIs(t, err, consumer.ErrUnfinished)
 		require.Equal(t, 700*time.Millisecond, time.Since(begin), "the wait ends with the context")
 		require.Len(t, calls, 2)
@@ -113,7 +111,7 @@ func TestRetry_DoesNotCountAFailureUnderAnEndedContext(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(t.Context())
-			_, got := consumer.Retry(consumer.RetryConfig{})(func(*message.Message) ([]*message.Message, error) {
+			_, got := consumer.Retry(consumer.Policy{}, consumer.Hooks{})(func(*message.Message) ([]*message.Message, error) {
 				cancel()
 				return nil, err
 			})(message.NewMessageWithContext(ctx, "1", nil))
@@ -125,7 +123,7 @@ func TestRetry_DoesNotCountAFailureUnderAnEndedContext(t *testing.T) {
 func TestTimeout_EndsTheAttemptAndNotTheMessage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		chain := consumer.Retry(consumer.RetryConfig{Policy: consumer.FixedBackOff(time.Second, 1)})(
+		chain := consumer.Retry(consumer.FixedBackOff(time.Second, 1), consumer.Hooks{})(
 			consumer.Timeout(10 * time.Second)(func(m *message.Message) ([]*message.Message, error) {
 				if m.Context().Err() != nil {
 					return nil, consumer.Fatal(errors.New("dead on arrival"))

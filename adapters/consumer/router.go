@@ -9,70 +9,73 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 var (
-	// ErrSubscriptionEnded means that a subscriber closed its messages by itself
-	// while the router was to go on.
+	// ErrSubscriptionEnded means that a subscriber closed its channel by itself
+	// while the router was running.
 	ErrSubscriptionEnded = errors.New("subscription ended")
 	// ErrStillRunning means that handlers ignored the end of their context: Run
-	// returned without them.
+	// returned without waiting for them.
 	ErrStillRunning = errors.New("handlers still running")
 	// ErrUsed means that Run was called a second time.
 	ErrUsed = errors.New("router has already run")
 )
 
 // Router runs handlers, each behind the chain that the package describes, on
-// Watermill's router. Register all handlers with Handle, then call Run once.
+// Watermill's router. Register all handlers, then call Run once.
 type Router struct {
-	cfg      Config
-	handlers []*handler
-	used     atomic.Bool
-	inflight inflight
-	blocked  atomic.Int64
-	running  chan struct{}
+	deadLetters message.Publisher
+	cfg         Config
+	handlers    []*handler
+	breakers    []*Breaker // of handlers that have none of their own
+	used        atomic.Bool
+	inflight    inflight
+	blocked     atomic.Int64
+	running     chan struct{}
 }
 
-// New returns a router, or an error that names every wrong field.
-func New(cfg Config) (*Router, error) {
-	if err := cfg.Validate(); err != nil {
+// New returns a router. deadLetters publishes the dead letters. It must return only
+// once the broker has them, and should honour the record.Record in the message's
+// context; without that, partition and repeated headers are lost. It must accept
+// 64 KiB more than the source topics do: of a dead letter that is too large, the
+// value is left out. The router never closes it.
+func New(deadLetters message.Publisher, cfg Config) (*Router, error) {
+	var l problems.List
+	problems.NotNil(&l, "deadLetters", deadLetters != nil)
+	l.AddAll(cfg.validate())
+	if err := l.Err(); err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	cfg.setDefaults()
-	return &Router{cfg: cfg, running: make(chan struct{})}, nil
+	return &Router{deadLetters: deadLetters, cfg: cfg.withDefaults(), running: make(chan struct{})}, nil
 }
 
-// Handle registers fn for the messages of topic. Its name is unique in the
-// router and names it in hooks and logs.
+// Handle registers fn for the messages of topic. Its name is unique in the router
+// and appears in hooks and logs.
 //
-// When the context of a subscription ends, sub is to hand out what it still
-// must, to leave the contexts of its messages alive for a while, and to close the
-// channel, as package kafka's does; wrap others in Draining. Run closes sub at
-// its end, once for each handler that shares it.
+// When the context of a subscription ends, sub must drain: deliver what it still
+// has to, leave the contexts of its messages alive for a while, and close the
+// channel. Package kafka's does; wrap others in Draining. Run closes sub at its
+// end, once for each handler that shares it.
 //
-// What is wrong with the wiring is reported by Validate and by Run, all at once.
+// Validate and Run report everything that is wrong with the wiring, all at once.
 func (r *Router) Handle(name, topic string, sub message.Subscriber, fn message.NoPublishHandlerFunc, opts ...Option) {
-	r.add(&handler{name: name, topic: topic, sub: sub, fn: fn}, opts)
+	h := newHandler(name, topic, &r.cfg, opts)
+	h.sub, h.fn = sub, fn
+	r.add(h)
 }
 
-func (r *Router) add(h *handler, opts []Option) {
-	h.deadLetters, h.group = deadletter.Topic(h.topic), h.name
-	h.retry, h.timeout, h.classify = r.cfg.Retry, r.cfg.Timeout, r.cfg.Classify
-	for _, opt := range opts {
-		opt(h)
-	}
-	if h.timeout == 0 {
-		h.timeout = r.cfg.Timeout
-	}
-	if h.classify == nil {
-		h.classify = r.cfg.Classify
+func (r *Router) add(h *handler) {
+	if !h.ownBreaker && (h.sub != nil || h.batches != nil) {
+		h.breaker = newUnavailableBreaker(&r.cfg, h)
+		r.breakers = append(r.breakers, h.breaker)
 	}
 	r.handlers = append(r.handlers, h)
 }
 
-// Validate reports everything that is wrong with the wiring and can be seen
-// without asking the broker.
+// Validate reports everything that is wrong with the wiring, as far as that is
+// known without asking the broker.
 func (r *Router) Validate() error {
 	var errs []error
 	if len(r.handlers) == 0 {
@@ -81,7 +84,7 @@ func (r *Router) Validate() error {
 	for i, h := range r.handlers {
 		errs = append(errs, h.validate())
 		if slices.ContainsFunc(r.handlers[:i], func(o *handler) bool { return o.name == h.name }) {
-			errs = append(errs, fmt.Errorf("handler %q: name is taken", h.name))
+			errs = append(errs, fmt.Errorf("handler %q: name is already used", h.name))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -91,12 +94,12 @@ func (r *Router) Validate() error {
 }
 
 func (r *Router) validateTopics(ctx context.Context) error {
-	if r.cfg.Topics == nil {
+	if r.cfg.Partitions == nil {
 		return nil
 	}
 	var errs []error
 	for _, h := range r.handlers {
-		errs = append(errs, h.validateTopics(ctx, r.cfg.Topics))
+		errs = append(errs, h.validateTopics(ctx, r.cfg.Partitions))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("consumer: %w", err)
@@ -107,16 +110,23 @@ func (r *Router) validateTopics(ctx context.Context) error {
 // Running is closed once Run has subscribed all handlers.
 func (r *Router) Running() <-chan struct{} { return r.running }
 
-// Status is a moment of a router.
+// Status is the state of a router at one moment.
 type Status struct {
 	// InFlight is the number of deliveries at work.
 	InFlight int
 	// DeadLettersBlocked is the number of deliveries that hold up their key or
 	// partition because their dead letter cannot be published: degraded.
 	DeadLettersBlocked int
+	// Paused are the partitions that wait for an unavailable dependency of their
+	// handler. Those of a breaker given with WithBreaker are not in it.
+	Paused []BreakerStatus
 }
 
 // Status may be called at any time.
 func (r *Router) Status() Status {
-	return Status{InFlight: r.inflight.count(), DeadLettersBlocked: int(r.blocked.Load())}
+	st := Status{InFlight: r.inflight.count(), DeadLettersBlocked: int(r.blocked.Load())}
+	for _, b := range r.breakers {
+		st.Paused = append(st.Paused, b.Status()...)
+	}
+	return st
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-func newRouter(t *testing.T, cfg consumer.Config) *consumer.Router {
+func newRouter(t *testing.T, deadLetters message.Publisher, cfg consumer.Config) *consumer.Router {
 	t.Helper()
-	r, err := consumer.New(cfg)
+	r, err := consumer.New(deadLetters, cfg)
 	require.NoError(t, err)
 	return r
 }
@@ -29,8 +29,8 @@ func succeed(*message.Message) error { return nil }
 
 func TestNew_ReportsAllBadFieldsAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := consumer.New(consumer.Config{Timeout: -2, DrainTimeout: -1, Retry: consumer.FixedBackOff(0, -1)})
-	for _, want := range []string{"publisher is missing", "timeout must be positive", "drain timeout", "retries must not be negative"} {
+	_, err := consumer.New(nil, consumer.Config{Timeout: -2, DrainTimeout: -1, Retry: consumer.FixedBackOff(0, -1)})
+	for _, want := range []string{"deadLetters: must not be nil", "Timeout: must be positive or -1, is -2ns", "DrainTimeout: must be at least 0s", "Retry: retries: must be at least 0, is -1"} {
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -46,7 +46,7 @@ func (ts topics) Partitions(_ context.Context, topic string) (int, error) {
 
 func TestRouter_ReportsAllBadWiringAtOnce(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}})
+	r := newRouter(t, &broker{}, consumer.Config{})
 	require.ErrorContains(t, r.Run(t.Context()), "no handlers")
 	r.Handle("", topic, newFeed(), succeed)
 	r.Handle("a", "no topic!", newFeed(), succeed)
@@ -57,9 +57,9 @@ func TestRouter_ReportsAllBadWiringAtOnce(t *testing.T) {
 	r.Handle("e", topic, newFeed(), consumer.Typed[order](nil, nil))
 	err := r.Run(t.Context())
 	for _, want := range []string{
-		`handler "": name is missing`, `handler "a": topic "no topic!"`, `handler "b": subscriber is missing`,
-		`handler "c": handler function is missing`, `handler "d": dead-letter topic is the source topic`,
-		`handler "e": retry policy: retries must not be negative`, `handler "e": name is taken`, `handler "e": handler function is missing`,
+		`handler "": name: must be set`, `handler "a": topic: must be the name of a topic, is "no topic!"`, `handler "b": subscriber: must not be nil`,
+		`handler "c": handler function: must not be nil`, `handler "d": dead-letter topic: must not be the source topic`,
+		`handler "e": WithRetry: retries: must be at least 0, is -1`, `handler "e": name is already used`, `handler "e": handler function: must not be nil`,
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -68,7 +68,7 @@ func TestRouter_ReportsAllBadWiringAtOnce(t *testing.T) {
 
 func TestRouter_RefusesMissingAndNarrowTopics(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, Topics: topics{topic: 6, dlt: 3, "other": 1}})
+	r := newRouter(t, &broker{}, consumer.Config{Partitions: topics{topic: 6, dlt: 3, "other": 1}.Partitions})
 	r.Handle("narrow", topic, newFeed(), succeed)
 	r.Handle("unknown", "unknown", newFeed(), succeed)
 	r.Handle("no letters", "other", newFeed(), succeed)
@@ -81,7 +81,7 @@ func TestRouter_RefusesMissingAndNarrowTopics(t *testing.T) {
 func TestRouter_AcknowledgesWhatItHandled(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 1)
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, Hooks: done.hooks()})
+	r := newRouter(t, &broker{}, consumer.Config{Hooks: done.hooks()})
 	f := newFeed()
 	r.Handle("views", topic, f, succeed)
 	stop := start(t, r)
@@ -114,7 +114,7 @@ func TestRouter_TurnsEachKindOfFailureIntoADeadLetter(t *testing.T) {
 		t.Run(string(want), func(t *testing.T) {
 			t.Parallel()
 			b, done := &broker{}, make(deliveries, 1)
-			r := newRouter(t, consumer.Config{DeadLetters: b, Hooks: done.hooks(), Retry: consumer.FixedBackOff(time.Millisecond, 1)})
+			r := newRouter(t, b, consumer.Config{Hooks: done.hooks(), Retry: consumer.FixedBackOff(time.Millisecond, 1)})
 			f := newFeed()
 			timeout := time.Hour
 			if want == deadletter.DispositionTimeout {
@@ -140,7 +140,7 @@ func TestRouter_TurnsEachKindOfFailureIntoADeadLetter(t *testing.T) {
 func TestRouter_SkipsWhatWasReplayedForAnotherGroup(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 2)
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, Hooks: done.hooks()})
+	r := newRouter(t, &broker{}, consumer.Config{Hooks: done.hooks()})
 	f := newFeed()
 	r.Handle("views", topic, f, succeed)
 	start(t, r)
@@ -156,7 +156,7 @@ func TestRouter_SkipsWhatWasReplayedForAnotherGroup(t *testing.T) {
 func TestRouter_LetsASlowHandlerFinishOnAGracefulStop(t *testing.T) {
 	t.Parallel()
 	b, done := &broker{}, make(deliveries, 1)
-	r := newRouter(t, consumer.Config{DeadLetters: b, Hooks: done.hooks()})
+	r := newRouter(t, b, consumer.Config{Hooks: done.hooks()})
 	f := newFeed()
 	working, finish := make(chan struct{}), make(chan struct{})
 	var ctxErr error
@@ -184,7 +184,7 @@ func TestRouter_LetsASlowHandlerFinishOnAGracefulStop(t *testing.T) {
 func TestRouter_CutsOffHandlersWhenTheDrainTimeIsUp(t *testing.T) {
 	t.Parallel()
 	b, done := &broker{}, make(deliveries, 1)
-	r := newRouter(t, consumer.Config{DeadLetters: b, Hooks: done.hooks(), DrainTimeout: 20 * time.Millisecond})
+	r := newRouter(t, b, consumer.Config{Hooks: done.hooks(), DrainTimeout: 20 * time.Millisecond})
 	f := newFeed()
 	working := make(chan struct{})
 	r.Handle("views", topic, f, func(m *message.Message) error {
@@ -203,7 +203,7 @@ func TestRouter_CutsOffHandlersWhenTheDrainTimeIsUp(t *testing.T) {
 
 func TestRouter_ReportsHandlersThatIgnoreTheirContext(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}, DrainTimeout: 10 * time.Millisecond})
+	r := newRouter(t, &broker{}, consumer.Config{DrainTimeout: 10 * time.Millisecond})
 	f := newFeed()
 	working, finish, finished := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	r.Handle("stuck one", topic, f, func(*message.Message) error {
@@ -235,11 +235,9 @@ func TestRouter_StopDoesNotWaitForBackOff(t *testing.T) {
 			t.Parallel()
 			done, waiting := make(deliveries, 1), make(chan struct{}, 1)
 			hooks := done.hooks()
-			hooks.Retrying = func(consumer.Delivery, error, time.Duration) { waiting <- struct{}{} }
-			hooks.DeadLetterFailed = func(consumer.Delivery, error, time.Duration) { waiting <- struct{}{} }
-			r := newRouter(t, consumer.Config{
-				DeadLetters: &broker{Refuse: []error{c.refuse}}, Hooks: hooks, Retry: c.retry, DeadLetterWait: time.Hour,
-			})
+			hooks.Retrying = func(consumer.RetryInfo) { waiting <- struct{}{} }
+			hooks.DeadLetterFailed = func(consumer.RetryInfo) { waiting <- struct{}{} }
+			r := newRouter(t, &broker{Refuse: []error{c.refuse}}, consumer.Config{Hooks: hooks, Retry: c.retry, DeadLetterWait: time.Hour})
 			f := newFeed()
 			r.Handle("views", topic, f, func(*message.Message) error { return errDown })
 			stop := start(t, r)
@@ -256,15 +254,13 @@ func TestRouter_TellsOfBlockedDeadLetters(t *testing.T) {
 	t.Parallel()
 	done := make(deliveries, 1)
 	var healed atomic.Bool
-	r := newRouter(t, consumer.Config{
-		DeadLetters: &broker{Judge: func(sent) error {
-			if healed.Load() {
-				return nil
-			}
-			return errDown
-		}},
-		Hooks: done.hooks(), DeadLetterWait: 10 * time.Millisecond,
-	})
+	dead := &broker{Judge: func(sent) error {
+		if healed.Load() {
+			return nil
+		}
+		return errDown
+	}}
+	r := newRouter(t, dead, consumer.Config{Hooks: done.hooks(), DeadLetterWait: 10 * time.Millisecond})
 	f := newFeed()
 	r.Handle("views", topic, f, func(*message.Message) error { return consumer.Fatal(errDown) })
 	start(t, r)
@@ -277,7 +273,7 @@ func TestRouter_TellsOfBlockedDeadLetters(t *testing.T) {
 
 func TestRouter_EndsWithAnErrorWhenASubscriptionEnds(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}})
+	r := newRouter(t, &broker{}, consumer.Config{})
 	dying, healthy := newFeed(), newFeed()
 	r.Handle("dying", topic, dying, succeed)
 	r.Handle("healthy", topic, healthy, succeed)
@@ -299,7 +295,7 @@ func (refusing) Subscribe(context.Context, string) (<-chan *message.Message, err
 
 func TestRouter_CleansUpWhenASubscriptionIsRefused(t *testing.T) {
 	t.Parallel()
-	r := newRouter(t, consumer.Config{DeadLetters: &broker{}})
+	r := newRouter(t, &broker{}, consumer.Config{})
 	good := newFeed()
 	r.Handle("good", topic, good, succeed)
 	r.Handle("bad", topic, refusing{newFeed()}, succeed)
@@ -324,12 +320,12 @@ func TestRouter_RunsTheChainInItsOrder(t *testing.T) {
 	}
 	done := make(deliveries, 1)
 	b := &broker{}
-	r := newRouter(t, consumer.Config{DeadLetters: b, Hooks: done.hooks(), Tracer: marking{}})
+	r := newRouter(t, b, consumer.Config{Hooks: done.hooks(), Tracer: marking{}})
 	f := newFeed()
 	r.Handle("views", topic, f, func(m *message.Message) error {
 		_, _ = note("handler")(func(*message.Message) ([]*message.Message, error) { return nil, nil })(m)
 		return errDown
-	}, consumer.Around(note("around")), consumer.Inside(note("inside")), consumer.WithRetry(consumer.FixedBackOff(0, 1)))
+	}, consumer.WithAround(note("around")), consumer.WithInside(note("inside")), consumer.WithRetry(consumer.FixedBackOff(0, 1)))
 	start(t, r)
 	f.give(newRecord(header("traceparent", "given")), "x")
 	d := done.next(t)
@@ -355,7 +351,7 @@ func TestRouter_WorksOnAnySubscriber(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &broker{}
-		r := newRouter(t, consumer.Config{DeadLetters: b})
+		r := newRouter(t, b, consumer.Config{})
 		f := newFeed()
 		r.Handle("plain", topic, f, func(*message.Message) error { return errDown }, consumer.WithGroup("named"))
 		stop := start(t, r)

@@ -21,7 +21,7 @@ type Tracer interface {
 
 // Trace is a middleware that gives the message's context the trace of its record.
 // The error of a message that is not acknowledged then has a method Traceparent,
-// so that telemetry.WatermillLogger writes what the router says of it under that
+// with which telemetry.WatermillLogger logs the router's line about it under that
 // trace.
 func Trace(t Tracer) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
@@ -51,10 +51,10 @@ func (e *tracedError) Unwrap() error { return e.error }
 // Traceparent is the W3C header of the trace; empty if there was none.
 func (e *tracedError) Traceparent() string { return e.parent }
 
-// TargetGroup is a middleware that acknowledges, without handling them, records
-// that were replayed for another consumer group. group names ours where the
-// record does not tell it.
-func TargetGroup(group string) message.HandlerMiddleware {
+// newTargetGroup is a middleware that acknowledges, without handling them, records
+// that were replayed for another consumer group. group is ours where the record
+// does not say it.
+func newTargetGroup(group string) message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			if !forOthers(msg, group) {

@@ -8,63 +8,85 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/millrace-go/millrace/outbox"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/missing"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
+// Decode calls decode. Its error counts as ErrDecode unless it carries a verdict or
+// a sentinel of its own.
+func Decode[T any](decode func(*message.Message) (T, error), msg *message.Message) (T, error) {
+	v, err := decode(msg)
+	if err != nil {
+		return v, decodeError(err)
+	}
+	return v, nil
+}
+
 // Typed makes a handler of a decoder and a function of the decoded value, so that
 // decoding happens inside the chain: a message that cannot be decoded becomes a
-// dead letter with its original bytes. A decoder's error counts as ErrDecode
-// unless it carries a verdict or a sentinel of its own.
+// dead letter with its original bytes. See Decode for the decoder's errors. With a
+// nil argument the handler fails for every message, and a Router refuses it.
 func Typed[T any](decode func(*message.Message) (T, error), handle func(context.Context, T) error) message.NoPublishHandlerFunc {
 	if decode == nil || handle == nil {
-		return nil // Router.Handle reports it
+		return missing.Handler
 	}
 	return func(msg *message.Message) error {
-		v, err := decode(msg)
+		v, err := Decode(decode, msg)
 		if err != nil {
-			return decodeError(err)
+			return err
 		}
 		return handle(msg.Context(), v)
 	}
 }
 
-// Handle registers a function of decoded values: Router.Handle and Typed in one
+// HandleFunc registers a function of decoded values: Router.Handle and Typed in one
 // call.
-func Handle[T any](r *Router, name, topic string, sub message.Subscriber,
+func HandleFunc[T any](r *Router, name, topic string, sub message.Subscriber,
 	decode func(*message.Message) (T, error), handle func(context.Context, T) error, opts ...Option,
 ) {
 	r.Handle(name, topic, sub, Typed(decode, handle), opts...)
 }
 
-// TypedBatch makes a BatchFunc of a decoder and a function of the decoded values.
-// What cannot be decoded, and what follows it within its key, is not given to
-// handle; it is decoded again by itself, which makes a dead letter of it. handle
-// may return a BatchError of the values that it failed with.
+// HandleBatchFunc registers a function of many decoded values: Router.HandleBatch
+// and TypedBatch in one call.
+func HandleBatchFunc[T any](r *Router, name, topic string, sub BatchSubscriber,
+	decode func(*message.Message) (T, error), handle func(context.Context, []T) error, opts ...Option,
+) {
+	r.HandleBatch(name, topic, sub, TypedBatch(decode, handle), opts...)
+}
+
+// TypedBatch makes a BatchFunc of a decoder and a function of the decoded values. A
+// message that cannot be decoded, and those of its key that follow it, are not given
+// to handle: each is decoded again by itself, and the first becomes a dead letter.
+// handle may return a BatchError of the values that it failed with. Of nil arguments
+// see Typed.
 func TypedBatch[T any](decode func(*message.Message) (T, error), handle func(context.Context, []T) error) BatchFunc {
 	if decode == nil || handle == nil {
-		return nil // Router.HandleBatch reports it
+		return missing.Batch
 	}
 	return func(b *record.Batch) error {
 		values := make([]T, 0, len(b.Messages))
 		places := make([]int, 0, len(b.Messages)) // of the values in the batch
 		failed := map[int]error{}
-		behind := map[string]bool{}
+		keys := map[string]bool{} // of messages in failed
 		for i, msg := range b.Messages {
-			key, keyed := Key(msg)
-			if keyed && behind[key] {
-				failed[i] = nil
+			key, keyed := records.Key(msg)
+			if keyed && keys[key] {
+				failed[i] = nil // behind a failed message: not handled yet
 				continue
 			}
-			v, err := decode(msg)
+			v, err := Decode(decode, msg)
 			if err != nil {
-				failed[i] = decodeError(err)
-				behind[key] = keyed
+				failed[i] = err
+				if keyed {
+					keys[key] = true
+				}
 				continue
 			}
 			values, places = append(values, v), append(places, i)
 		}
-		if err := handleSome(b.Context(), values, places, handle, failed); err != nil {
+		if err := handleValues(b.Context(), values, places, handle, failed); err != nil {
 			return err
 		}
 		if len(failed) > 0 {
@@ -74,9 +96,9 @@ func TypedBatch[T any](decode func(*message.Message) (T, error), handle func(con
 	}
 }
 
-// handleSome calls handle, if there are values, and adds what it failed with to
-// failed.
-func handleSome[T any](ctx context.Context, values []T, places []int, handle func(context.Context, []T) error, failed map[int]error) error {
+// handleValues calls handle, if there are values, and adds the failures that it
+// names to failed.
+func handleValues[T any](ctx context.Context, values []T, places []int, handle func(context.Context, []T) error, failed map[int]error) error {
 	if len(values) == 0 {
 		return nil
 	}
@@ -94,17 +116,8 @@ func handleSome[T any](ctx context.Context, values []T, places []int, handle fun
 	return nil
 }
 
-// Key returns the key within which msg is in order, if it has one.
-func Key(msg *message.Message) (string, bool) {
-	if r, ok := record.From(msg.Context()); ok {
-		return string(r.Key), r.Key != nil
-	}
-	key, ok := msg.Metadata[outbox.MetadataKey]
-	return key, ok
-}
-
-// JSON decodes the payload as JSON, for Typed. An empty payload, a tombstone for
-// example, is an error.
+// JSON decodes a JSON payload. An empty payload, for example a tombstone, is
+// an error.
 func JSON[T any](msg *message.Message) (T, error) {
 	var v T
 	err := json.Unmarshal(msg.Payload, &v)

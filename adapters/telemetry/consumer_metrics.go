@@ -16,12 +16,10 @@ import (
 //		Delivered: func(d consumer.Delivery) {
 //			m.Delivered(d.Topic, d.Group, string(d.Outcome), string(d.Disposition), d.Duration)
 //		},
-//		Retrying:         func(d consumer.Delivery, _ error, _ time.Duration) { m.Retried(d.Topic, d.Group) },
-//		DeadLetterFailed: func(d consumer.Delivery, _ error, _ time.Duration) { m.DeadLetterRefused(d.Topic, d.Group) },
-//	}
-//	consumer.BreakerConfig{
-//		Opened: func(s consumer.BreakerStatus) { m.Paused(s.Topic, s.Group, s.Partition, true) },
-//		Closed: func(s consumer.BreakerStatus) { m.Paused(s.Topic, s.Group, s.Partition, false) },
+//		Retrying:         func(r consumer.RetryInfo) { m.Retried(r.Delivery.Topic, r.Delivery.Group) },
+//		DeadLetterFailed: func(r consumer.RetryInfo) { m.DeadLetterRefused(r.Delivery.Topic, r.Delivery.Group) },
+//		Paused:           func(b consumer.BreakerStatus) { m.Paused(b.Topic, b.Group, b.Partition, true) },
+//		Resumed:          func(b consumer.BreakerStatus) { m.Paused(b.Topic, b.Group, b.Partition, false) },
 //	}
 //	inbox.Hooks{Committed: func(c inbox.Commit) { m.Committed(c.Topic, c.Group, c.Applied, c.Duplicates, c.Failed, c.CommitTook) }}
 //

@@ -113,13 +113,12 @@ func (w *world) subscriber(cfg kafka.SubscriberConfig, hooks ...kafka.Hooks) *ka
 // router returns a router whose deliveries are noted in w.
 func (w *world) router(cfg consumer.Config) *consumer.Router {
 	w.t.Helper()
-	cfg.DeadLetters = w.pub
 	cfg.Hooks.Delivered = func(d consumer.Delivery) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.ends = append(w.ends, d)
 	}
-	r, err := consumer.New(cfg)
+	r, err := consumer.New(w.pub, cfg)
 	require.NoError(w.t, err)
 	return r
 }
@@ -163,7 +162,7 @@ func start(t *testing.T, r *consumer.Router) (stop func() error) {
 
 func (w *world) inbox(db *sql.DB) *inbox.Inbox {
 	w.t.Helper()
-	i, err := inbox.New(db, inbox.Config{Group: w.group})
+	i, err := inbox.New(db, w.group, inbox.Config{})
 	require.NoError(w.t, err)
 	return i
 }

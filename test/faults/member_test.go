@@ -86,7 +86,7 @@ func runMember(text string) error {
 	if err != nil {
 		return err
 	}
-	r, err := consumer.New(consumer.Config{DeadLetters: pub})
+	r, err := consumer.New(pub, consumer.Config{})
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func handlerOf(spec memberSpec, db *sql.DB) (message.NoPublishHandlerFunc, error
 		return effect(ctx, tx, msg)
 	}
 	if spec.Inbox {
-		in, err := inbox.New(db, inbox.Config{Group: spec.Group, Hooks: inbox.Hooks{Committed: func(c inbox.Commit) {
+		in, err := inbox.New(db, spec.Group, inbox.Config{Hooks: inbox.Hooks{Committed: func(c inbox.Commit) {
 			if c.Duplicates > 0 {
 				fmt.Println("done before")
 			}

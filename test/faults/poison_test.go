@@ -39,7 +39,7 @@ func TestPoison_AtTheHeadHoldsBackItsKeyAlone(t *testing.T) {
 			return errDown
 		}
 		return handle(msg)
-	}, consumer.Around(q.Middleware()))
+	}, consumer.WithAround(q.Middleware()))
 	stop := start(t, r)
 	w.awaitCount(consumer.OutcomeDeadLettered, 20)
 	w.awaitCount(consumer.OutcomeDone, 180)

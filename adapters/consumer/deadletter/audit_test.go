@@ -284,9 +284,9 @@ func TestSummarize_CountsByStateAndReason(t *testing.T) {
 	t.Parallel()
 	s := newMemoryTopic(t, 3, func(i int) error {
 		if i == 0 {
-			return &consumer.FailureError{Attempts: 1, Disposition: deadletter.DispositionPanic, Err: &consumer.PanicError{Value: "x"}}
+			return &consumer.PanicError{Value: "x"}
 		}
-		return &consumer.FailureError{Attempts: 4, Disposition: deadletter.DispositionExhausted, Err: errDown}
+		return errDown
 	})
 	cfg := deadletter.Config{Filter: deadletter.Filter{Partitions: []int32{1}, FromOffset: 12}}
 	_, err := deadletter.Skip(t.Context(), dlt, s, cfg)

@@ -3,6 +3,7 @@ package deadletter_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -38,10 +39,14 @@ func header(name, value string) record.Header { return testbroker.Header(name, v
 func deadLetterOf(t *testing.T, rec *record.Record, err error) sent {
 	t.Helper()
 	b := &broker{}
-	dead, cerr := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: b})
+	chain, cerr := consumer.Middlewares("views", topic, b, consumer.Config{Retry: consumer.FixedBackOff(0, 0)})
 	require.NoError(t, cerr)
 	msg := message.NewMessageWithContext(record.With(context.Background(), rec), "id-1", nil)
-	_, got := dead(func(*message.Message) ([]*message.Message, error) { return nil, err })(msg)
+	handle := func(*message.Message) ([]*message.Message, error) { return nil, err }
+	for _, middleware := range slices.Backward(chain) {
+		handle = middleware(handle)
+	}
+	_, got := handle(msg)
 	require.NoError(t, got)
 	return b.All()[0]
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/missing"
 )
 
 // BulkEffect is Effect for many messages, all of them new, in order: one
@@ -20,7 +21,7 @@ type BulkEffect func(ctx context.Context, tx *sql.Tx, msgs []*message.Message) e
 // parts of the batch, until it fails for single messages.
 func (i *Inbox) Bulk(effect BulkEffect) consumer.BatchFunc {
 	if effect == nil {
-		return nil // the router reports it
+		return missing.Batch
 	}
 	return i.batches(func(ctx context.Context, tx *sql.Tx, w *work, todo []*item) error {
 		if w.careful {

@@ -62,11 +62,11 @@ func (i *Inbox) insert(ctx context.Context, tx *sql.Tx, source int32, items []*i
 	idle := sql.NullString{String: strconv.FormatInt(i.cfg.IdleTimeout.Milliseconds(), 10), Valid: i.cfg.IdleTimeout > 0}
 	if len(items) == 1 {
 		it := items[0]
-		rows, err := i.claimOne.query(ctx, tx, source, idle, it.id.String(), it.partition, it.offset, it.aggregate.String(), it.version)
+		rows, err := i.claimOne.QueryTx(ctx, tx, source, idle, it.id.String(), it.partition, it.offset, it.aggregate.String(), it.version)
 		return readIDs(rows, err, 1)
 	}
 	c := columnsOf(items)
-	rows, err := i.claimMany.query(ctx, tx, source, idle,
+	rows, err := i.claimMany.QueryTx(ctx, tx, source, idle,
 		pq.Array(c.ids), pq.Array(c.partitions), pq.Array(c.offsets), pq.Array(c.aggregates), pq.Array(c.versions))
 	return readIDs(rows, err, len(items))
 }

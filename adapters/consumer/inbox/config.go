@@ -1,20 +1,20 @@
 package inbox
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
+	"log/slog"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/internal/hook"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 // MinRetention is the shortest retention. Events that are younger by their own
 // clock are looked for by their id alone.
 const MinRetention = 24 * time.Hour
 
-// Config configures an Inbox. Group is required.
+// Config configures an Inbox. The zero value is usable.
 type Config struct {
-	// Group is the consumer group whose effects the inbox makes once. Groups are
-	// independent of each other.
-	Group string
 	// Committed is called after each commit in which an effect was made: give it
 	// outbox.Writer.Committed if effects append to an outbox. It must not block.
 	// Default none.
@@ -26,16 +26,16 @@ type Config struct {
 	// RetryWait is the longest wait before the first of these; it doubles with
 	// each, and the wait itself is random below it. Default 20 ms.
 	RetryWait time.Duration
-	// IdleTimeout is how long a transaction may wait for its next statement until
-	// the server ends it. It is what frees the rows of a consumer that froze, for
-	// which others wait; -1 is off. Default 30 s.
+	// IdleTimeout is how long a transaction may wait for its next statement before
+	// the server ends it. That frees the rows of a consumer that froze, which others
+	// wait for; -1 is off. Default 30 s.
 	IdleTimeout time.Duration
 	// Retention is how long the ids of events are kept, MinRetention or more; the
-	// package tells what is known after it. Default 720 h (30 days).
+	// package documentation says what is known after it. Default 720 h (30 days).
 	Retention time.Duration
-	// PruneEvery is the pause between two passes of Run. Default 10 min.
+	// PruneEvery is the time between two passes of Run. Default 10 min.
 	PruneEvery time.Duration
-	// Hooks tell of what happens. Default none.
+	// Hooks report what happens. Default none.
 	Hooks Hooks
 }
 
@@ -49,7 +49,7 @@ type Hooks struct {
 	Pruned func(rows int, err error)
 }
 
-// Commit tells of one transaction.
+// Commit describes one transaction.
 type Commit struct {
 	Topic      string
 	Group      string
@@ -61,46 +61,39 @@ type Commit struct {
 	CommitTook time.Duration // of COMMIT alone
 }
 
-// Validate names every field that is missing or out of range.
-func (c *Config) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(c.Group != "", "Group: is missing")
-	check(c.Retries >= -1, "Retries: must be -1 for never, 0 for the default, or positive, is %d", c.Retries)
-	check(c.RetryWait >= 0, "RetryWait: must not be negative, is %s", c.RetryWait)
-	check(c.IdleTimeout == -1 || c.IdleTimeout == 0 || c.IdleTimeout >= time.Millisecond, "IdleTimeout: must be -1 or at least 1ms, is %s", c.IdleTimeout)
-	check(c.Retention == 0 || c.Retention >= MinRetention, "Retention: must be at least %s, is %s", MinRetention, c.Retention)
-	check(c.PruneEvery >= 0, "PruneEvery: must not be negative, is %s", c.PruneEvery)
-	return errors.Join(errs...)
+func (c Config) validate(group string) error {
+	var l problems.List
+	l.Unless(group != "", "group", "must be set, is %q", group)
+	problems.AtLeast(&l, "Retries", c.Retries, -1)
+	problems.AtLeast(&l, "RetryWait", c.RetryWait, 0)
+	l.Unless(c.IdleTimeout == -1 || c.IdleTimeout == 0 || c.IdleTimeout >= time.Millisecond, "IdleTimeout", "must be -1 or at least 1ms, is %s", c.IdleTimeout)
+	l.Unless(c.Retention == 0 || c.Retention >= MinRetention, "Retention", "must be at least %s, is %s", MinRetention, c.Retention)
+	problems.AtLeast(&l, "PruneEvery", c.PruneEvery, 0)
+	return l.Err()
 }
 
-func (c *Config) setDefaults() {
-	if c.Committed == nil {
-		c.Committed = func() {}
-	}
-	if c.Retries == 0 {
-		c.Retries = 3
-	}
-	if c.RetryWait == 0 {
-		c.RetryWait = 20 * time.Millisecond
-	}
-	if c.IdleTimeout == 0 {
-		c.IdleTimeout = 30 * time.Second
-	}
-	if c.Retention == 0 {
-		c.Retention = 30 * 24 * time.Hour
-	}
-	if c.PruneEvery == 0 {
-		c.PruneEvery = 10 * time.Minute
-	}
-	if c.Hooks.Committed == nil {
-		c.Hooks.Committed = func(Commit) {}
-	}
-	if c.Hooks.Pruned == nil {
-		c.Hooks.Pruned = func(int, error) {}
-	}
+func (c Config) withDefaults() Config {
+	hook.Fill0(&c.Committed)
+	c.Retries = cmp.Or(c.Retries, 3)
+	c.RetryWait = cmp.Or(c.RetryWait, 20*time.Millisecond)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 30*time.Second)
+	c.Retention = cmp.Or(c.Retention, 30*24*time.Hour)
+	c.PruneEvery = cmp.Or(c.PruneEvery, 10*time.Minute)
+	hook.Fill1(&c.Hooks.Committed)
+	hook.Fill2(&c.Hooks.Pruned)
+	return c
+}
+
+// Tee returns hooks that call those of h and then those of other.
+func (h Hooks) Tee(other Hooks) Hooks {
+	return Hooks{Committed: hook.Tee1(h.Committed, other.Committed), Pruned: hook.Tee2(h.Pruned, other.Pruned)}
+}
+
+// LogHooks logs every error of pruning.
+func LogHooks(log *slog.Logger) Hooks {
+	return Hooks{Pruned: func(rows int, err error) {
+		if err != nil {
+			log.Warn("inbox could not be pruned and is pruned again later", "rows", rows, "error", err)
+		}
+	}}
 }

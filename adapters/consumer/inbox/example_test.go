@@ -21,8 +21,8 @@ type Order struct{ ID, Address string }
 func ship(ctx context.Context, db *sql.DB, conf kafka.Config) error {
 	dead, err1 := kafka.NewPublisher(conf)
 	sub, err2 := kafka.NewSubscriber("shipping", conf, kafka.SubscriberConfig{Concurrency: 4})
-	in, err3 := inbox.New(db, inbox.Config{Group: "shipping"})
-	router, err4 := consumer.New(consumer.Config{DeadLetters: dead})
+	in, err3 := inbox.New(db, "shipping", inbox.Config{})
+	router, err4 := consumer.New(dead, consumer.Config{})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func Example() {
 // A follow-up message rides in the transaction of the effect.
 func ExampleInbox_Handler() {
 	_ = func(db *sql.DB, writer *outbox.Writer) (message.NoPublishHandlerFunc, error) {
-		in, err := inbox.New(db, inbox.Config{Group: "shipping", Committed: writer.Wake})
+		in, err := inbox.New(db, "shipping", inbox.Config{Committed: writer.Wake})
 		if err != nil {
 			return nil, err
 		}

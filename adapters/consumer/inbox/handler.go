@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/missing"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -17,7 +18,7 @@ import (
 // consumer.Router or any other Watermill router.
 func (i *Inbox) Handler(effect Effect) message.NoPublishHandlerFunc {
 	if effect == nil {
-		return nil // the router reports it
+		return missing.Handler
 	}
 	return func(msg *message.Message) error {
 		ctx := msg.Context()
@@ -44,7 +45,7 @@ const cautious = 64
 // after it.
 func (i *Inbox) Batch(effect Effect) consumer.BatchFunc {
 	if effect == nil {
-		return nil // the router reports it
+		return missing.Batch
 	}
 	return i.batches(effect.make)
 }

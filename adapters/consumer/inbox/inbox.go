@@ -10,6 +10,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/internal/pgstmt"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 // Effect is what a message does to the database, all of it by tx. It may be
@@ -20,59 +22,57 @@ type Effect func(ctx context.Context, tx *sql.Tx, msg *message.Message) error
 // Inbox makes the effects of one consumer group. It is safe for concurrent use
 // and holds no connection.
 type Inbox struct {
-	db  *sql.DB
-	cfg Config
+	db    *sql.DB
+	group string
+	cfg   Config
 
 	mu      sync.RWMutex
 	sources map[string]int32 // ids by topic
 
-	claimOne, claimMany statement
+	claimOne, claimMany *pgstmt.Statement
 }
 
-// New returns an inbox on db, which needs the tables of package sql, line Outbox.
-// It does no I/O.
-func New(db *sql.DB, cfg Config) (*Inbox, error) {
-	err := cfg.Validate()
-	if db == nil {
-		err = errors.Join(errors.New("db: is nil"), err)
-	}
-	if err != nil {
+// New returns the inbox of a consumer group on db, which needs the tables of package
+// sql, line Outbox. Groups are independent of each other.
+func New(db *sql.DB, group string, cfg Config) (*Inbox, error) {
+	var l problems.List
+	problems.NotNil(&l, "db", db != nil)
+	l.AddAll(cfg.validate(group))
+	if err := l.Err(); err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)
 	}
-	cfg.setDefaults()
-	i := &Inbox{db: db, cfg: cfg, sources: map[string]int32{}}
-	i.claimOne.text, i.claimMany.text = claimOne, claimMany
-	return i, nil
+	return &Inbox{
+		db: db, group: group, cfg: cfg.withDefaults(), sources: map[string]int32{},
+		claimOne: pgstmt.New(claimOne), claimMany: pgstmt.New(claimMany),
+	}, nil
 }
 
 // Prepare prepares the statement that each transaction begins with, which saves
 // it a round trip. Call it once at start; not behind a pooler that knows no
 // prepared statements.
 func (i *Inbox) Prepare(ctx context.Context) error {
-	return errors.Join(i.claimOne.prepare(ctx, i.db), i.claimMany.prepare(ctx, i.db))
+	if err := errors.Join(i.claimOne.Prepare(ctx, i.db), i.claimMany.Prepare(ctx, i.db)); err != nil {
+		return fmt.Errorf("prepare the inbox: %w", err)
+	}
+	return nil
 }
 
 // Close frees what Prepare made. The database stays open.
-func (i *Inbox) Close() error { return errors.Join(i.claimOne.close(), i.claimMany.close()) }
+func (i *Inbox) Close() error { return errors.Join(i.claimOne.Close(), i.claimMany.Close()) }
 
 // Typed makes an Effect of a decoder and a function of the decoded value. A
-// message that cannot be decoded does not disturb the others of its batch. A
-// decoder's error counts as consumer.ErrDecode unless it carries a verdict or a
-// sentinel of its own.
+// message that cannot be decoded does not disturb the others of its batch. See
+// consumer.Decode for the decoder's errors. With a nil argument the effect is nil.
 func Typed[T any](decode func(*message.Message) (T, error), effect func(ctx context.Context, tx *sql.Tx, v T) error) Effect {
 	if decode == nil || effect == nil {
-		return nil // Handler and Batch pass it on to the router, which reports it
+		return nil
 	}
 	return func(ctx context.Context, tx *sql.Tx, msg *message.Message) error {
-		touched := false
-		err := consumer.Typed(decode, func(_ context.Context, v T) error {
-			touched = true
-			return effect(ctx, tx, v)
-		})(msg)
-		if err != nil && !touched {
+		v, err := consumer.Decode(decode, msg)
+		if err != nil {
 			return &untouched{err}
 		}
-		return err
+		return effect(ctx, tx, v)
 	}
 }
 
@@ -90,7 +90,7 @@ func (i *Inbox) source(ctx context.Context, topic string) (int32, error) {
 	if ok {
 		return id, nil
 	}
-	err := i.db.QueryRowContext(ctx, findSource, i.cfg.Group, topic).Scan(&id)
+	err := i.db.QueryRowContext(ctx, findSource, i.group, topic).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = i.addSource(ctx, topic, &id)
 	}
@@ -109,10 +109,10 @@ func (i *Inbox) addSource(ctx context.Context, topic string, id *int32) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing to do after a commit
-	if _, err := tx.ExecContext(ctx, addSource, i.cfg.Group, topic); err != nil {
+	if _, err := tx.ExecContext(ctx, addSource, i.group, topic); err != nil {
 		return err
 	}
-	if err := tx.QueryRowContext(ctx, findSource, i.cfg.Group, topic).Scan(id); err != nil {
+	if err := tx.QueryRowContext(ctx, findSource, i.group, topic).Scan(id); err != nil {
 		return err
 	}
 	return tx.Commit()

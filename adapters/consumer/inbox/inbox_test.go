@@ -22,10 +22,28 @@ import (
 
 func TestNew_NamesEveryWrongField(t *testing.T) {
 	t.Parallel()
-	_, err := inbox.New(nil, inbox.Config{Retries: -2, RetryWait: -1, IdleTimeout: -2, Retention: time.Hour, PruneEvery: -1})
-	for _, want := range []string{"db: is nil", "Group: is missing", "Retries:", "RetryWait:", "IdleTimeout:", "Retention: must be at least 24h0m0s", "PruneEvery:"} {
+	_, err := inbox.New(nil, "", inbox.Config{Retries: -2, RetryWait: -1, IdleTimeout: -2, Retention: time.Hour, PruneEvery: -1})
+	for _, want := range []string{"db: must not be nil", "group: must be set", "Retries:", "RetryWait:", "IdleTimeout:", "Retention: must be at least 24h0m0s", "PruneEvery:"} {
 		require.ErrorContains(t, err, want)
 	}
+}
+
+func TestHandlers_WithoutAnEffectAreRefusedByARouterAndFailOnOthers(t *testing.T) {
+	t.Parallel()
+	i, err := inbox.New(new(sql.DB), group, inbox.Config{})
+	require.NoError(t, err)
+	none := inbox.Typed[string](nil, nil)
+	r, err := consumer.New(struct{ message.Publisher }{}, consumer.Config{})
+	require.NoError(t, err)
+	r.Handle("one", "a", struct{ message.Subscriber }{}, i.Handler(none))
+	r.HandleBatch("many", "a", struct{ consumer.BatchSubscriber }{}, i.Batch(none))
+	r.HandleBatch("bulk", "a", struct{ consumer.BatchSubscriber }{}, i.Bulk(nil))
+	err = r.Validate()
+	for _, name := range []string{"one", "many", "bulk"} {
+		require.ErrorContains(t, err, `handler "`+name+`": handler function: must not be nil`)
+	}
+	require.ErrorContains(t, i.Handler(none)(message.NewMessage("1", nil)), "function is nil")
+	require.ErrorContains(t, i.Batch(none)(nil), "function is nil")
 }
 
 func TestHandler_MakesAnEffectOnceForAnyNumberOfDeliveries(t *testing.T) {
@@ -111,7 +129,7 @@ func TestHandler_GroupsAndTopicsAreIndependent(t *testing.T) {
 	s := newStore(t)
 	e := newEvent("k1", 7, "a")
 	for _, g := range []string{"shipping", "billing"} {
-		handle := newInbox(t, s.db, inbox.Config{Group: g}).Handler(effect)
+		handle := newInboxOf(t, s.db, g, inbox.Config{}).Handler(effect)
 		require.NoError(t, handle(e.deliver(t.Context())))
 		elsewhere := e.deliver(t.Context())
 		rec, _ := record.From(elsewhere.Context())

@@ -9,8 +9,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
-	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -47,7 +47,7 @@ const youth = time.Hour
 
 func newItem(msg *message.Message, now time.Time) *item {
 	it := &item{msg: msg, partition: -1, offset: -1}
-	it.key, it.keyed = consumer.Key(msg)
+	it.key, it.keyed = records.Key(msg)
 	if r, ok := record.From(msg.Context()); ok && r.Partition >= 0 && r.Offset >= 0 {
 		it.partition, it.offset = deadletter.Origin(r)
 	}

@@ -77,7 +77,7 @@ func consume(ctx context.Context, db *sql.DB, conf kafka.Config, topic, group st
 	if err != nil {
 		return err
 	}
-	in, err := inbox.New(db, inbox.Config{Group: group, Committed: writer.Wake})
+	in, err := inbox.New(db, group, inbox.Config{Committed: writer.Wake})
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func consume(ctx context.Context, db *sql.DB, conf kafka.Config, topic, group st
 	if err != nil {
 		return errors.Join(err, dead.Close())
 	}
-	router, err := consumer.New(consumer.Config{DeadLetters: dead, Retry: consumer.FixedBackOff(5*time.Millisecond, 2)})
+	router, err := consumer.New(dead, consumer.Config{Retry: consumer.FixedBackOff(5*time.Millisecond, 2)})
 	if err != nil {
 		return errors.Join(err, dead.Close())
 	}

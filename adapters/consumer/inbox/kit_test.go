@@ -45,10 +45,12 @@ func newStore(t testing.TB) *store {
 
 func newInbox(t testing.TB, db *sql.DB, cfg inbox.Config) *inbox.Inbox {
 	t.Helper()
-	if cfg.Group == "" {
-		cfg.Group = group
-	}
-	i, err := inbox.New(db, cfg)
+	return newInboxOf(t, db, group, cfg)
+}
+
+func newInboxOf(t testing.TB, db *sql.DB, group string, cfg inbox.Config) *inbox.Inbox {
+	t.Helper()
+	i, err := inbox.New(db, group, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = i.Close() })
 	return i

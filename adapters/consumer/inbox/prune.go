@@ -61,7 +61,7 @@ func (i *Inbox) Prune(ctx context.Context) (rows int, err error) {
 }
 
 func (i *Inbox) allSources(ctx context.Context) (ids []int32, err error) {
-	rows, err := i.db.QueryContext(ctx, sourcesOf, i.cfg.Group)
+	rows, err := i.db.QueryContext(ctx, sourcesOf, i.group)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func TestPrune_ReplayingEverythingAfterwardsAppliesNothingTwiceAndLosesNothing(t
 func TestPrune_KeepsWhatIsYoungerThanTheRetentionAndOtherGroups(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	mine, other := newInbox(t, s.db, inbox.Config{Retention: inbox.MinRetention}), newInbox(t, s.db, inbox.Config{Group: "billing"})
+	mine, other := newInbox(t, s.db, inbox.Config{Retention: inbox.MinRetention}), newInboxOf(t, s.db, "billing", inbox.Config{})
 	old, young := longAgo("k1", 1, 1, "old"), longAgo("k1", 2, 2, "young")
 	require.NoError(t, mine.Handler(effect)(old.deliver(t.Context())))
 	require.NoError(t, other.Handler(effect)(old.deliver(t.Context())))

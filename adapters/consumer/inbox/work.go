@@ -79,7 +79,7 @@ func (i *Inbox) once(ctx context.Context, w *work) error {
 		return err
 	}
 	done := w.count()
-	done.Group, done.Attempts = i.cfg.Group, w.attempts
+	done.Group, done.Attempts = i.group, w.attempts
 	if w.changes() {
 		began := time.Now()
 		if err := i.commit(ctx, tx, w); err != nil {

@@ -6,7 +6,7 @@
 // dead one first and the others behind it, each in its turn. It is chosen handler
 // by handler:
 //
-//	router.Handle(name, topic, sub, fn, consumer.Around(q.Middleware()))
+//	router.Handle(name, topic, sub, fn, consumer.WithAround(q.Middleware()))
 //
 // A record is handled only if no record of its key and partition with a lower
 // original offset waits. [Store] lists what waits and gives records up.

@@ -20,7 +20,7 @@ func shipInOrder(db *sql.DB, router *consumer.Router, sub *kafka.Subscriber, shi
 	if err != nil {
 		return err
 	}
-	router.Handle("shipping", "order.v1", sub, ship, consumer.Around(q.Middleware())) // HandleBatch likewise
+	router.Handle("shipping", "order.v1", sub, ship, consumer.WithAround(q.Middleware())) // HandleBatch likewise
 	return nil
 }
 
@@ -38,7 +38,7 @@ func shipPatiently(router *consumer.Router, sub *kafka.Subscriber, ship message.
 func Example() {
 	db, err1 := sql.Open("postgres", "postgres://localhost/shipping?sslmode=verify-full")
 	sub, err2 := kafka.NewSubscriber("shipping", kafka.Config{Brokers: []string{"localhost:9092"}}, kafka.SubscriberConfig{Concurrency: 16})
-	router, err3 := consumer.New(consumer.Config{DeadLetters: gochannel.NewGoChannel(gochannel.Config{}, watermill.NopLogger{})})
+	router, err3 := consumer.New(gochannel.NewGoChannel(gochannel.Config{}, watermill.NopLogger{}), consumer.Config{})
 	if err := errors.Join(err1, err2, err3); err != nil {
 		fmt.Println(err)
 		return

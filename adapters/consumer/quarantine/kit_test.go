@@ -85,9 +85,14 @@ func newMember(t *testing.T, db *harness.Database, shared *letters, claim int64,
 	require.NoError(t, err)
 	m := &member{t: t, q: q, letters: shared, claim: claim, bad: map[string]bool{}}
 	m.ctx, m.end = context.WithCancel(t.Context())
-	dead, err := consumer.DeadLetter(consumer.DeadLetterConfig{Publisher: shared, RetryWait: time.Millisecond, MaxRetryWait: 5 * time.Millisecond})
+	chain, err := consumer.Middlewares("shipping", topic, shared,
+		consumer.Config{Timeout: -1, Retry: consumer.FixedBackOff(0, 0), DeadLetterWait: time.Millisecond, MaxDeadLetterWait: 5 * time.Millisecond},
+		consumer.WithAround(q.Middleware()))
 	require.NoError(t, err)
-	m.chain = dead(q.Middleware()(m.handle))
+	m.chain = m.handle
+	for _, middleware := range slices.Backward(chain) {
+		m.chain = middleware(m.chain)
+	}
 	return m
 }
 

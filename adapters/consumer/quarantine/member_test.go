@@ -88,16 +88,16 @@ func runMember(text string) error {
 	if err != nil {
 		return err
 	}
-	r, err := consumer.New(consumer.Config{DeadLetters: pub, Retry: consumer.FixedBackOff(2*time.Millisecond, 1)})
+	r, err := consumer.New(pub, consumer.Config{Retry: consumer.FixedBackOff(2*time.Millisecond, 1)})
 	if err != nil {
 		return err
 	}
 	var opts []consumer.Option
 	if !spec.Open {
-		opts = append(opts, consumer.Around(q.Middleware()))
+		opts = append(opts, consumer.WithAround(q.Middleware()))
 	}
 	if spec.Batch {
-		in, err := inbox.New(db, inbox.Config{Group: spec.Group})
+		in, err := inbox.New(db, spec.Group, inbox.Config{})
 		if err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ func New(db *sql.DB, cfg Config) (*Quarantine, error) {
 	return &Quarantine{cfg: cfg, db: db, claims: map[partition]*claim{}}, nil
 }
 
-// Middleware belongs around retry: consumer.Around(q.Middleware()).
+// Middleware belongs around retry: consumer.WithAround(q.Middleware()).
 func (q *Quarantine) Middleware() message.HandlerMiddleware {
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {

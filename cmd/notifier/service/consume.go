@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"math"
 	"time"
 
@@ -19,8 +18,7 @@ import (
 // about a message, so it is waited for however long it takes; only what cannot be
 // decoded, and a key in Redis that somebody else uses, is a dead letter.
 func (s *service) buildConsuming() (err error) {
-	s.router, err = consumer.New(consumer.Config{
-		DeadLetters:  s.dead,
+	s.router, err = consumer.New(s.dead, consumer.Config{
 		Tracer:       telemetry.Tracer{},
 		Retry:        consumer.Exponential(100*time.Millisecond, 2, 5*time.Second, math.MaxInt32, 0.2),
 		DrainTimeout: s.cfg.DrainTimeout,
@@ -70,11 +68,13 @@ func (s *service) decode(m *message.Message) (domain.Recorded, error) {
 func (s *service) project(b *record.Batch) error {
 	failed := map[int]error{}
 	events := make([]domain.Recorded, 0, len(b.Messages))
-	decode := consumer.Typed(s.decode, func(_ context.Context, r domain.Recorded) error { events = append(events, r); return nil })
 	for i, m := range b.Messages {
-		if err := decode(m); err != nil {
+		event, err := consumer.Decode(s.decode, m)
+		if err != nil {
 			failed[i] = err
+			continue
 		}
+		events = append(events, event)
 	}
 	_, err := s.views.Apply(b.Context(), events...)
 	switch {

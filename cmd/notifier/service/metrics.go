@@ -94,14 +94,18 @@ func (s *service) consumerHooks() consumer.Hooks {
 					"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
 			}
 		},
-		Retrying: func(d consumer.Delivery, err error, wait time.Duration) {
+		Retrying: func(r consumer.RetryInfo) {
+			d := r.Delivery
 			m.Retried(d.Topic, d.Group)
-			s.log.WarnContext(of(d), "handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", err, "in", wait.String())
+			s.log.WarnContext(of(d), "handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", r.Err, "in", r.Wait.String())
 		},
-		DeadLetterFailed: func(d consumer.Delivery, err error, wait time.Duration) {
+		DeadLetterFailed: func(r consumer.RetryInfo) {
+			d := r.Delivery
 			m.DeadLetterRefused(d.Topic, d.Group)
-			s.log.WarnContext(of(d), "dead letter was not taken", "handler", d.Handler, "message", d.MessageID, "error", err, "again_in", wait.String())
+			s.log.WarnContext(of(d), "dead letter could not be published", "handler", d.Handler, "message", d.MessageID, "error", r.Err, "again_in", r.Wait.String())
 		},
+		Paused:  func(b consumer.BreakerStatus) { s.paused(b, true) },
+		Resumed: func(b consumer.BreakerStatus) { s.paused(b, false) },
 	}
 }
 
@@ -128,10 +132,10 @@ func (s *service) inboxHooks(group string) inbox.Hooks {
 func (s *service) paused(b consumer.BreakerStatus, open bool) {
 	s.metrics.consumers.Paused(b.Topic, b.Group, b.Partition, open)
 	if open {
-		s.log.Warn("sending is paused", "topic", b.Topic, "partition", b.Partition)
+		s.log.Warn("partition paused: a dependency fails", "handler", b.Handler, "topic", b.Topic, "partition", b.Partition, "error", b.Err)
 		return
 	}
-	s.log.Info("sending goes on", "topic", b.Topic, "partition", b.Partition)
+	s.log.Info("partition resumed", "handler", b.Handler, "topic", b.Topic, "partition", b.Partition)
 }
 
 func (s *service) cacheHooks() cache.Hooks {

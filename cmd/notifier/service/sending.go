@@ -110,8 +110,7 @@ func (s *service) consumeSending() error {
 	}
 	breaker, err := consumer.NewBreaker(consumer.BreakerConfig{
 		Pauser: sub, ProbeEvery: s.cfg.Sending.ProbeEvery, MaxHold: -1,
-		Opened: func(b consumer.BreakerStatus) { s.paused(b, true) },
-		Closed: func(b consumer.BreakerStatus) { s.paused(b, false) },
+		Hooks: s.consumerHooks(),
 	})
 	if err != nil {
 		return err
@@ -171,9 +170,7 @@ func (s *service) decodeWith(m *message.Message) (decoded, error) {
 
 // inbox makes the effects of a group once; it is pruned while the service works.
 func (s *service) inbox(group string) (*inbox.Inbox, error) {
-	i, err := inbox.New(s.db, inbox.Config{
-		Group: group, Committed: s.wake, Hooks: s.inboxHooks(group),
-	})
+	i, err := inbox.New(s.db, group, inbox.Config{Committed: s.wake, Hooks: s.inboxHooks(group)})
 	if err == nil {
 		s.inboxes = append(s.inboxes, i)
 	}

@@ -92,8 +92,8 @@ func TestSending_WaitsForAGatewayThatIsAwayAndLosesNothing(t *testing.T) {
 	o.request(t, 120, some("user-", 60)...)
 	s := start(t, o.cfg)
 	s.awaitReady(t)
-	harness.Await(t, within, "sending is paused", func(context.Context) error {
-		if !strings.Contains(log.String(), "sending is paused") {
+	harness.Await(t, within, "partition paused", func(context.Context) error {
+		if !strings.Contains(log.String(), "partition paused") {
 			return errNotYet
 		}
 		return nil

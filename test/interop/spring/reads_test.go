@@ -30,8 +30,8 @@ func failAll(t *testing.T, topic, group string, n int) {
 	sub, err := kafka.NewSubscriber(group, cfg, kafka.SubscriberConfig{})
 	require.NoError(t, err)
 	dead := make(chan struct{}, n)
-	r, err := consumer.New(consumer.Config{
-		DeadLetters: pub, Retry: consumer.FixedBackOff(time.Millisecond, 1),
+	r, err := consumer.New(pub, consumer.Config{
+		Retry: consumer.FixedBackOff(time.Millisecond, 1),
 		Hooks: consumer.Hooks{Delivered: func(d consumer.Delivery) {
 			if d.Outcome == consumer.OutcomeDeadLettered {
 				dead <- struct{}{}

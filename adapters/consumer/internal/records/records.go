@@ -42,3 +42,12 @@ func Message(ctx context.Context, uuid string, rec *record.Record, payload []byt
 	m.Metadata.Set(outbox.MetadataKey, string(rec.Key))
 	return m
 }
+
+// Key returns the key within which msg is in order, if it has one.
+func Key(msg *message.Message) (string, bool) {
+	if r, ok := record.From(msg.Context()); ok {
+		return string(r.Key), r.Key != nil
+	}
+	key, ok := msg.Metadata[outbox.MetadataKey]
+	return key, ok
+}

@@ -71,7 +71,7 @@ func (b *consumeBench) serve(ctx context.Context, p poison, group string, m *met
 	if err != nil {
 		return err
 	}
-	router, err := kafkaconsumer.New(kafkaconsumer.Config{DeadLetters: dead, Hooks: kafkaconsumer.Hooks{
+	router, err := kafkaconsumer.New(dead, kafkaconsumer.Config{Hooks: kafkaconsumer.Hooks{
 		Delivered: func(d kafkaconsumer.Delivery) {
 			if d.Outcome == kafkaconsumer.OutcomeDone || d.Outcome == kafkaconsumer.OutcomeDeadLettered {
 				m.add(1)
@@ -92,7 +92,7 @@ const insertEffect = `INSERT INTO bench_effect (event, key, body) VALUES ($1, $2
 
 // transactional writes one row an event through the inbox.
 func (b *consumeBench) transactional(ctx context.Context, p poison, group string, m *meter) error {
-	in, err := inbox.New(b.db, inbox.Config{Group: group})
+	in, err := inbox.New(b.db, group, inbox.Config{})
 	if err != nil {
 		return err
 	}

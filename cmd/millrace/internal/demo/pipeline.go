@@ -96,11 +96,10 @@ func (p *pipeline) write(s *show, entries *views.Views, translate *codec.Codec) 
 
 // consume wires the handler of the views, with the defect around it.
 func (p *pipeline) consume(s *show, brokers kafka.Config, entries *views.Views, translate *codec.Codec) (err error) {
-	p.router, err = consumer.New(consumer.Config{
-		DeadLetters: p.pub,
-		Retry:       consumer.FixedBackOff(50*time.Millisecond, 3),
-		Hooks: consumer.Hooks{DeadLetterFailed: func(d consumer.Delivery, err error, _ time.Duration) {
-			s.cfg.Log.Warn("dead letter was not taken", "message", d.MessageID, "error", err)
+	p.router, err = consumer.New(p.pub, consumer.Config{
+		Retry: consumer.FixedBackOff(50*time.Millisecond, 3),
+		Hooks: consumer.Hooks{DeadLetterFailed: func(r consumer.RetryInfo) {
+			s.cfg.Log.Warn("dead letter could not be published", "message", r.Delivery.MessageID, "error", r.Err)
 		}},
 	})
 	if err != nil {
@@ -121,7 +120,7 @@ func (p *pipeline) consume(s *show, brokers kafka.Config, entries *views.Views, 
 		_, err := entries.Apply(b.Context(), events...)
 		return err
 	}
-	p.router.HandleBatch("views", s.topic, sub, project, consumer.WithGroup(p.group), consumer.Inside(p.poison.middleware))
+	p.router.HandleBatch("views", s.topic, sub, project, consumer.WithGroup(p.group), consumer.WithInside(p.poison.middleware))
 	return p.sending.consume(s, p.router, brokers, p.uow, translate)
 }
 

@@ -63,7 +63,7 @@ func newSending(s *show, uow app.UnitOfWork, wake func()) (*sending, error) {
 	if d.sender, err = app.NewSender(uow, postgres.NewReader(s.db), d.client, app.SenderConfig{Retry: retry}); err != nil {
 		return d, err
 	}
-	d.inbox, err = inbox.New(s.db, inbox.Config{Group: d.group, Committed: wake, Hooks: inbox.Hooks{
+	d.inbox, err = inbox.New(s.db, d.group, inbox.Config{Committed: wake, Hooks: inbox.Hooks{
 		Committed: func(c inbox.Commit) { s.load.committed.Add(int64(c.Applied)) }, // one event each
 	}})
 	return d, err

@@ -10,26 +10,26 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// apart handles what is left of a batch message by message: each key's one after
-// the other, the keys beside each other.
-func (b *batchHandler) apart(ctx context.Context, batch *record.Batch, left []*try) {
-	var lanes [][]*try
-	lane := map[string]int{}
-	for _, t := range left {
-		i, known := lane[t.key]
-		if !known || !t.keyed {
+// split handles what remains of a batch message by message: those of a key one
+// after the other, several keys at a time.
+func (b *batchHandler) split(ctx context.Context, batch *record.Batch, remaining []*attempt) {
+	var lanes [][]*attempt
+	laneOf := map[string]int{}
+	for _, a := range remaining {
+		i, known := laneOf[a.key]
+		if !known || !a.keyed {
 			i = len(lanes)
 			lanes = append(lanes, nil)
 		}
-		if t.keyed {
-			lane[t.key] = i
+		if a.keyed {
+			laneOf[a.key] = i
 		}
-		lanes[i] = append(lanes[i], t)
+		lanes[i] = append(lanes[i], a)
 	}
 	var wg sync.WaitGroup
-	for _, l := range lanes {
+	for _, lane := range lanes {
 		wg.Go(func() {
-			b.inOrder(ctx, l)
+			b.inOrder(ctx, lane)
 			batch.Release()
 		})
 	}
@@ -38,17 +38,17 @@ func (b *batchHandler) apart(ctx context.Context, batch *record.Batch, left []*t
 
 // inOrder handles the messages of one key. After one that is left unfinished the
 // others are left too: they would overtake it.
-func (b *batchHandler) inOrder(ctx context.Context, lane []*try) {
+func (b *batchHandler) inOrder(ctx context.Context, lane []*attempt) {
 	unfinished := false
-	for _, t := range lane {
+	for _, a := range lane {
 		if unfinished = unfinished || ctx.Err() != nil; unfinished {
-			b.abandon(t)
+			b.answer(a, ErrUnfinished)
 			continue
 		}
-		if p, ok := errors.AsType[*PanicError](t.first); ok {
-			b.s.router.cfg.Hooks.panicked(t.d.Delivery, p)
+		if p, ok := errors.AsType[*PanicError](a.first); ok {
+			b.run.router.cfg.Hooks.Panicked(a.d.Delivery, p)
 		}
-		unfinished = b.s.handle(b.hard, b.handler, b.alone, t.msg, t.first) != nil
+		unfinished = b.run.handle(b.deliveries, b.handler, b.single, a.msg, a.first) != nil
 	}
 }
 

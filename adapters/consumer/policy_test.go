@@ -40,15 +40,15 @@ func TestPolicy_JitterStaysWithinItsBounds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		initial := time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "initial"))
-		most := initial + time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "most"))
+		maxWait := initial + time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "maxWait"))
 		jitter := rapid.Float64Range(0, consumer.MaxJitter).Draw(t, "jitter")
 		multiplier := rapid.Float64Range(1, 1e6).Draw(t, "multiplier")
-		p := consumer.Exponential(initial, multiplier, most, 1000, jitter)
+		p := consumer.Exponential(initial, multiplier, maxWait, 1000, jitter)
 		require.NoError(t, p.Validate())
 		retry := rapid.IntRange(1, 1000).Draw(t, "retry")
 		wait, more := p.Delay(retry, rapid.Float64Range(0, 0.999999).Draw(t, "random"))
 		require.True(t, more)
-		require.LessOrEqual(t, wait, most)
+		require.LessOrEqual(t, wait, maxWait)
 		require.GreaterOrEqual(t, float64(wait), float64(initial)*(1-jitter)-1)
 	})
 }
@@ -59,11 +59,11 @@ func TestPolicy_RefusesWhatIsOutOfRange(t *testing.T) {
 		policy consumer.Policy
 		want   string
 	}{
-		"retries":    {consumer.FixedBackOff(time.Second, -1), "retries must not be negative"},
-		"interval":   {consumer.FixedBackOff(-time.Second, 1), "interval must not be negative"},
-		"multiplier": {consumer.Exponential(1, 0.5, 2, 1, 0), "multiplier must be 1 or more"},
-		"ceiling":    {consumer.Exponential(2, 2, 1, 1, 0), "shorter than the first"},
-		"jitter":     {consumer.Exponential(1, 2, 2, 1, 0.6), "jitter must be within 0 and 0.5"},
+		"retries":    {consumer.FixedBackOff(time.Second, -1), "retries: must be at least 0"},
+		"interval":   {consumer.FixedBackOff(-time.Second, 1), "interval: must be at least 0"},
+		"multiplier": {consumer.Exponential(1, 0.5, 2, 1, 0), "multiplier: must be at least 1"},
+		"ceiling":    {consumer.Exponential(2, 2, 1, 1, 0), "longest wait: must be at least the first"},
+		"jitter":     {consumer.Exponential(1, 2, 2, 1, 0.6), "jitter: must be within 0 and 0.5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
