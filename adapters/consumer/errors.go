@@ -78,9 +78,13 @@ func Classify(err error) Verdict {
 // IsUnavailable reports failures that say nothing about the message, because a
 // server could not be reached: ErrUnavailable, network errors, closed connections,
 // and what a Postgres server answers that has no connection to give or is shutting
-// down (SQLSTATE 08..., 53..., 57P...). A host name that does not exist is not
-// among them, as it may come from the message.
+// down (SQLSTATE 08..., 53..., 57P...). A host name that does not exist is not among
+// them, as it may come from the message, nor is a handler that used up its own time
+// (ErrTimeout): give clients shorter timeouts than handlers have.
 func IsUnavailable(err error) bool {
+	if errors.Is(err, ErrTimeout) {
+		return false
+	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) {
 		return true
 	}

@@ -42,6 +42,7 @@ func TestIsUnavailable_TellsServersThatCannotBeReachedFromFailuresOfAMessage(t *
 		"no such host":        {&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, false},
 		"duplicate key":       {&pq.Error{Code: "23505"}, false},
 		"timeout":             {context.DeadlineExceeded, false},
+		"handler's own time":  {fmt.Errorf("%w after 10s: %w", consumer.ErrTimeout, errRefused), false},
 		"any other":           {errDown, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -30,8 +30,7 @@ type GroupConfig struct {
 	// Breaker configures what pauses partitions. Pauser, Unavailable and Classify
 	// are set by the group.
 	Breaker consumer.BreakerConfig
-	// Inbox configures the inbox of HandleOnce. Group and Committed are set by the
-	// group.
+	// Inbox configures the inbox of HandleOnce. Committed is set by the group.
 	Inbox inbox.Config
 	// DeadLetterTopic names the dead-letter topic of a topic. Default
 	// deadletter.Topic.
@@ -89,7 +88,8 @@ func (g *Group) build() error {
 	if b.Unavailable = g.cfg.Unavailable; b.Unavailable == nil {
 		b.Unavailable = Unavailable
 	}
-	g.breaker, err = consumer.NewBreaker(g.p.breakerHooks(b))
+	b.Hooks = g.p.breakerHooks().Tee(b.Hooks)
+	g.breaker, err = consumer.NewBreaker(b)
 	return errors.Join(append(errs, under("Breaker", err))...)
 }
 
@@ -141,8 +141,8 @@ func (g *Group) makeInbox() (*inbox.Inbox, error) {
 		return g.inbox, nil
 	}
 	cfg := g.cfg.Inbox
-	cfg.Group, cfg.Committed, cfg.Hooks = g.name, g.p.parts.Writer.Wake, g.p.inboxHooks(g.name, cfg.Hooks)
-	box, err := inbox.New(g.p.db, cfg)
+	cfg.Committed, cfg.Hooks = g.p.parts.Writer.Wake, g.p.inboxHooks(g.name, cfg.Hooks)
+	box, err := inbox.New(g.p.db, g.name, cfg)
 	if err == nil {
 		g.inbox = box
 	}
@@ -164,7 +164,7 @@ func (g *Group) add(topic string, missing bool, register func(name string, own [
 		}
 		own := []consumer.Option{consumer.WithGroup(g.name), consumer.WithBreaker(g.breaker), consumer.WithDeadLetterTopic(g.deadLetters(topic))}
 		if g.p.cfg.Tracer != nil {
-			own = append(own, consumer.Around(telemetry.TraceProcess(g.p.cfg.Tracer, telemetry.ProcessConfig{})))
+			own = append(own, consumer.WithAround(telemetry.TraceProcess(g.p.cfg.Tracer, telemetry.ProcessConfig{})))
 		}
 		register(g.name+"/"+topic, append(own, g.cfg.Options...))
 		return nil

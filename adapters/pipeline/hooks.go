@@ -57,21 +57,18 @@ func (p *Pipeline) consumerHooks() consumer.Hooks {
 				"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
 		}
 	}, own.Delivered)
-	hooks.Retrying = func(d consumer.Delivery, err error, wait time.Duration) {
+	hooks.Retrying = hook.Tee1(func(r consumer.RetryInfo) {
+		d := r.Delivery
 		m.Retried(d.Topic, d.Group)
 		log.WarnContext(traced(d), "handler tries again", "group", d.Group, "topic", d.Topic, "message", d.MessageID,
-			"attempts", d.Attempts, "error", err, "in", wait.String())
-		if own.Retrying != nil {
-			own.Retrying(d, err, wait)
-		}
-	}
-	hooks.DeadLetterFailed = func(d consumer.Delivery, err error, wait time.Duration) {
+			"attempts", d.Attempts, "error", r.Err, "in", r.Wait.String())
+	}, own.Retrying)
+	hooks.DeadLetterFailed = hook.Tee1(func(r consumer.RetryInfo) {
+		d := r.Delivery
 		m.DeadLetterRefused(d.Topic, d.Group)
-		log.WarnContext(traced(d), "dead letter was not taken", "group", d.Group, "topic", d.Topic, "message", d.MessageID, "error", err, "again_in", wait.String())
-		if own.DeadLetterFailed != nil {
-			own.DeadLetterFailed(d, err, wait)
-		}
-	}
+		log.WarnContext(traced(d), "dead letter could not be published", "group", d.Group, "topic", d.Topic, "message", d.MessageID,
+			"error", r.Err, "again_in", r.Wait.String())
+	}, own.DeadLetterFailed)
 	return hooks
 }
 
@@ -81,18 +78,19 @@ func traced(d consumer.Delivery) context.Context {
 	return telemetry.ContextWithTrace(context.Background(), t)
 }
 
-// breakerHooks returns cfg with hooks that log and count, and then call its own.
-func (p *Pipeline) breakerHooks(cfg consumer.BreakerConfig) consumer.BreakerConfig {
+// breakerHooks log and count what the breaker of a group pauses.
+func (p *Pipeline) breakerHooks() consumer.Hooks {
 	log, m := p.cfg.Logger, p.count.consumers
-	cfg.Opened = hook.Tee1(func(b consumer.BreakerStatus) {
-		m.Paused(b.Topic, b.Group, b.Partition, true)
-		log.Warn("group is paused", "group", b.Group, "topic", b.Topic, "partition", b.Partition, "error", b.Err)
-	}, cfg.Opened)
-	cfg.Closed = hook.Tee1(func(b consumer.BreakerStatus) {
-		m.Paused(b.Topic, b.Group, b.Partition, false)
-		log.Info("group goes on", "group", b.Group, "topic", b.Topic, "partition", b.Partition)
-	}, cfg.Closed)
-	return cfg
+	return consumer.Hooks{
+		Paused: func(b consumer.BreakerStatus) {
+			m.Paused(b.Topic, b.Group, b.Partition, true)
+			log.Warn("group is paused", "group", b.Group, "topic", b.Topic, "partition", b.Partition, "error", b.Err)
+		},
+		Resumed: func(b consumer.BreakerStatus) {
+			m.Paused(b.Topic, b.Group, b.Partition, false)
+			log.Info("group goes on", "group", b.Group, "topic", b.Topic, "partition", b.Partition)
+		},
+	}
 }
 
 func (p *Pipeline) inboxHooks(group string, own inbox.Hooks) inbox.Hooks {

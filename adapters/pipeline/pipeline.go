@@ -126,9 +126,8 @@ func (p *Pipeline) relayPublisher() message.Publisher {
 }
 
 func (p *Pipeline) buildConsumer() (err error) {
-	p.cfg.Consumer.DeadLetters = p.dead
 	p.cfg.Consumer.Hooks = p.consumerHooks()
-	p.parts.Router, err = consumer.New(p.cfg.Consumer)
+	p.parts.Router, err = consumer.New(p.dead, p.cfg.Consumer)
 	return under("Consumer", err)
 }
 

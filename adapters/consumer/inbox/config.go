@@ -16,7 +16,7 @@ const MinRetention = 24 * time.Hour
 // Config configures an Inbox. The zero value is usable.
 type Config struct {
 	// Committed is called after each commit in which an effect was made: give it
-	// outbox.Writer.Committed if effects append to an outbox. It must not block.
+	// outbox.Writer.Wake if effects append to an outbox. It must not block.
 	// Default none.
 	Committed func()
 	// Retries is how often a transaction is run again by itself: after a
