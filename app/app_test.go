@@ -28,7 +28,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{memory: &apptest.Memory{}, views: &apptest.Views{}}
+	memory := &apptest.Memory{}
+	w := &world{memory: memory, views: &apptest.Views{Reader: memory}}
 	a, err := app.New(w.memory, w.memory, w.views, app.Config{
 		Now:        func() time.Time { return now },
 		ViewFailed: func(_ context.Context, err error) { w.failed = append(w.failed, err) },
@@ -135,25 +136,24 @@ func TestGetNotification_FillsTheViewOnAMiss(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, fromDatabase, fromView)
 
-	other := w.request(t)
-	_, err = w.views.NotificationStatus(t.Context(), notification.ID(other))
-	fromView.ID, fromView.Subject, fromView.Version = notification.ID(other), "only in the view", 9
-	require.NoError(t, w.views.FillNotificationStatus(t.Context(), app.TicketOf(err), fromView))
-	id = other
-	got, err := w.GetNotification(t.Context(), id)
+	fromView.ID, fromView.Subject, fromView.Version = notification.ID(w.request(t)), "only in the view", 9
+	w.views.Put(fromView)
+	got, err := w.GetNotification(t.Context(), string(fromView.ID))
 	require.NoError(t, err)
 	require.Equal(t, "only in the view", got.Subject, "a hit does not ask the database")
 }
 
-func TestGetNotification_AnswersFromTheDatabaseWhenTheViewIsDown(t *testing.T) {
+func TestListRecipientNotifications_AnswersFromTheDatabaseWhenTheViewIsDown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	id := w.request(t)
-	w.views.Err = errors.New("connection refused")
-	got, err := w.GetNotification(t.Context(), id)
+	want, err := w.GetNotification(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, notification.StatusRequested, got.Status)
-	require.Equal(t, []error{w.views.Err}, w.failed, "told once, and the fill is not tried")
+	w.views.Err = errors.New("connection refused")
+	got, err := w.ListRecipientNotifications(t.Context(), want.Recipient, 0)
+	require.NoError(t, err)
+	require.Equal(t, []app.NotificationStatus{want}, got.Notifications)
+	require.Equal(t, []error{w.views.Err}, w.failed, "reported once, and the fill is not tried")
 }
 
 // What the projection makes of each event is what the database holds after it.

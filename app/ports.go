@@ -60,13 +60,13 @@ type Reader interface {
 // ErrViewMiss is what errors.Is finds in every ViewMissError.
 var ErrViewMiss = errors.New("not in the view")
 
-// ViewMissError means that the view has no entry: ask the database, and offer the
-// view what it says.
+// ViewMissError means that the view does not have a list in full: ask the database,
+// and offer the view what it says.
 type ViewMissError struct {
 	// Ticket is for filling the view. It was drawn before the database is asked, and
-	// is good for one filling, unless an event was written meanwhile, or somebody
-	// else was told something else: what the database said may then be older. It is
-	// empty if somebody else is filling.
+	// is good for one filling, unless an event was written meanwhile, or another
+	// reader was answered with something else: what the database said may then be
+	// older. It is empty if another reader is filling.
 	Ticket string
 }
 
@@ -83,23 +83,22 @@ func TicketOf(err error) string {
 	return ""
 }
 
-// Views answers from memory. It may miss or be a moment behind, but never goes
-// backwards.
+// Views answers from memory. It may be a moment behind, but never goes backwards.
 type Views interface {
-	// NotificationStatus returns the entry, a *ViewMissError without one, or
-	// domain.ErrNotFound if the view knows that there is no such notification.
+	// NotificationStatus returns the status of a notification: from memory, or from
+	// the database when memory has none or cannot be reached. It is
+	// domain.ErrNotFound if there is no such notification, and ErrOverloaded if the
+	// database cannot answer in time.
 	NotificationStatus(ctx context.Context, id notification.ID) (NotificationStatus, error)
-	// FillNotificationStatus offers what the database said after the miss, and is
-	// called before anybody is told of it, also without a ticket. With a good one it
-	// makes the entry. Without, it only replaces an older one, and sees to it that
-	// nobody makes an entry of something else that was read before. An entry of the
-	// same or a later version stays.
-	FillNotificationStatus(ctx context.Context, ticket string, s NotificationStatus) error
 	// RecipientNotifications returns the newest notifications of a recipient, at
 	// most RecipientWindow, newest first; a *ViewMissError if it does not have all
 	// of them.
 	RecipientNotifications(ctx context.Context, recipient string) ([]NotificationStatus, error)
-	// FillRecipientNotifications does the same for a list: the RecipientWindow newest.
+	// FillRecipientNotifications offers what the database said after the miss: the
+	// RecipientWindow newest. It is called before the list is returned to anyone, also
+	// without a ticket. With a good one it makes the list. Without, it only replaces
+	// older entries, and prevents that another reader makes a list of something else
+	// that was read before. Entries of the same or a later version stay.
 	FillRecipientNotifications(ctx context.Context, recipient, ticket string, list []NotificationStatus) error
 	// DeliveryCounters returns what became of the notifications requested on a day
 	// of the UTC calendar. Days without any are zero.

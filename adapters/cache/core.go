@@ -33,11 +33,13 @@ type loaded struct {
 // request is one miss.
 type request struct {
 	key     string
+	id      string // of things with versions, what it is about in every generation
 	version int64  // older entries do not count
 	again   bool   // load although there is an entry
 	genKey  string // of queries, where the generation is
 	gen     string // and the one that the answer belongs to
 	load    func(context.Context) (loaded, error)
+	also    func(context.Context) (keys []string, err error) // further entries to fill, asked for after the load; may be nil
 }
 
 // flown is the result of a flight. Redis confirmed it with an answer to what was
@@ -73,9 +75,9 @@ func (c *core) miss(ctx context.Context, r request) (raw, error) {
 		f := res.Val.(flown)
 		switch {
 		case came < f.mark || r.genKey != "":
-			c.floors.reached(r.key, f.version, r.version)
+			c.floors.reached(r.id, f.version, r.version)
 		case led:
-			c.floors.read(r.key, f.raw, c.store.cfg.Now())
+			c.floors.read(r.id, f.raw, c.store.cfg.Now())
 		case f.mark != 0:
 			return raw{}, errLate
 		default:
@@ -98,7 +100,7 @@ func (c *core) direct(ctx context.Context, r request) (raw, error) {
 		c.turns.begun(r.key)
 		found, err := c.ask(ctx, r)
 		if err == nil && r.genKey == "" {
-			c.floors.read(r.key, found.raw, c.store.cfg.Now())
+			c.floors.read(r.id, found.raw, c.store.cfg.Now())
 		}
 		return found.raw, err
 	})

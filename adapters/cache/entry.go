@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -96,7 +97,7 @@ func (r raw) live(now time.Time) bool { return r.expiry > now.UnixMilli() }
 // append writes the stored form.
 func (r raw) append(b []byte) []byte {
 	b = appendPadded(b, r.version, versionEnd)
-	b = append(b, byte(r.state))
+	b = append(b, byte(cmp.Or(r.state, Live)))
 	b = appendPadded(b, min(max(r.expiry, 0), 9_999_999_999_999), expiryEnd-expiryFrom)
 	b = appendPadded(b, min(max(r.delta, 0), maxDelta), headerEnd-expiryEnd)
 	return append(b, r.payload...)

@@ -14,6 +14,8 @@ var (
 	errDirect = errors.New("redis is of no use")
 	errBusy   = errors.New("somebody else is loading already")
 	errLate   = errors.New("joined too late")
+
+	errOtherGeneration = errors.New("another generation answers now")
 )
 
 // The pauses between looks at a lease that somebody else has.
@@ -66,8 +68,8 @@ func (c *core) fly(ctx context.Context, r request) (flown, error) {
 			return flown{}, err
 		}
 		var done bool
-		if last, done = f.fill(ctx, found); done {
-			return last, nil
+		if last, done, err = f.fill(ctx, found); done || err != nil {
+			return last, err
 		}
 	}
 	return last, nil
@@ -162,11 +164,23 @@ func (f *flight) useless(doing string, err error) error {
 // fill stores what was loaded. It is done unless the lease was lost, to a put or
 // to somebody who would not wait: then what was loaded may be stale, and is the
 // answer only for want of a better one.
-func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool) {
+func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool, err error) {
 	hooks := &f.store.cfg.Hooks
 	keys := []string{f.key, leaseOf(f.key)}
-	if f.genKey != "" {
+	switch {
+	case f.genKey != "":
 		keys = append(keys, f.genKey)
+	case f.also != nil:
+		also, err := f.also(ctx)
+		if errors.Is(err, errOtherGeneration) {
+			f.drop(ctx)
+			return flown{}, true, err
+		}
+		if err != nil {
+			hooks.trouble(f.name, fmt.Errorf("cache %s: fill: %w", f.name, err))
+			return flown{raw: found.raw}, true, nil
+		}
+		keys = append(keys, also...)
 	}
 	f.mark = f.clock.Add(1)
 	last = flown{raw: found.raw}
@@ -175,23 +189,23 @@ func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool)
 	if err != nil {
 		hooks.put(f.name, PutError, 1)
 		hooks.trouble(f.name, fmt.Errorf("cache %s: fill: %w", f.name, err))
-		return last, true
+		return last, true, nil
 	}
 	switch v := answer.(type) {
 	case int64:
 		if v == 1 {
 			hooks.put(f.name, PutStored, 1)
-			return flown{found.raw, f.mark}, true
+			return flown{found.raw, f.mark}, true, nil
 		}
 		hooks.put(f.name, PutRefused, 1)
-		return last, f.genKey != ""
+		return last, f.genKey != "", nil
 	case string:
 		hooks.put(f.name, PutOlder, 1)
 		if newer, err := parse([]byte(v)); err == nil {
-			return flown{newer, f.mark}, true
+			return flown{newer, f.mark}, true, nil
 		}
 	}
-	return last, false
+	return last, false, nil
 }
 
 // drop gives the lease back after a load that came to nothing.

@@ -26,6 +26,21 @@ type Stored struct {
 	Filling time.Duration
 }
 
+// ParseStored reads the stored form of an entry, of which Payload is a part then.
+func ParseStored(text []byte) (Stored, error) {
+	r, err := parse(text)
+	return Stored{
+		Version: r.version, State: r.state, Expires: time.UnixMilli(r.expiry),
+		Took: time.Duration(r.delta) * time.Millisecond, Payload: r.payload,
+	}, err
+}
+
+// Append appends the stored form of the entry, for structures that hold entries,
+// such as a hash. VersionLua compares them.
+func (s Stored) Append(b []byte) []byte {
+	return raw{version: s.Version, state: s.State, expiry: s.Expires.UnixMilli(), delta: s.Took.Milliseconds(), payload: s.Payload}.append(b)
+}
+
 // Inspect reads the entry of key. It is ErrMiss if there is none.
 func Inspect(ctx context.Context, rdb redis.Cmdable, key string) (Stored, error) {
 	var text *redis.StringCmd
@@ -37,17 +52,15 @@ func Inspect(ctx context.Context, rdb redis.Cmdable, key string) (Stored, error)
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return Stored{}, fmt.Errorf("inspect %s: %w", key, err)
 	}
-	s := Stored{Left: left.Val(), Filling: max(lease.Val(), 0)}
 	b, err := text.Bytes()
 	if err != nil {
-		return s, fmt.Errorf("inspect %s: %w", key, ErrMiss)
+		return Stored{Left: left.Val(), Filling: max(lease.Val(), 0)}, fmt.Errorf("inspect %s: %w", key, ErrMiss)
 	}
-	r, err := parse(b)
+	s, err := ParseStored(b)
+	s.Left, s.Filling = left.Val(), max(lease.Val(), 0)
 	if err != nil {
 		return s, fmt.Errorf("inspect %s: %w", key, err)
 	}
-	s.Version, s.State, s.Expires, s.Payload = r.version, r.state, time.UnixMilli(r.expiry), r.payload
-	s.Took = time.Duration(r.delta) * time.Millisecond
 	return s, nil
 }
 

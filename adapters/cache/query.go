@@ -57,7 +57,7 @@ func (c *QueryConfig[T]) validate(p *problems) {
 // versions. They belong to a generation, which is a part of their keys, so that
 // Invalidate ends them all at once. It is safe for concurrent use.
 type Query[A, T any] struct {
-	core
+	*core
 	load LoadQuery[A, T]
 	cfg  QueryConfig[T]
 
@@ -88,7 +88,7 @@ func NewQuery[A, T any](store *Store, name string, load LoadQuery[A, T], cfg Que
 	if err := p.err(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", name, err)
 	}
-	return &Query[A, T]{core: core{store: store, name: name}, load: load, cfg: cfg, prefix: prefix, genKey: prefix + "gen"}, nil
+	return &Query[A, T]{core: &core{store: store, name: name}, load: load, cfg: cfg, prefix: prefix, genKey: prefix + "gen"}, nil
 }
 
 // Get returns the result for args: from Redis, and if it has none, from the

@@ -18,8 +18,8 @@ type Load[T any] func(ctx context.Context, id string) (Entry[T], error)
 type VersionedConfig[T any] struct {
 	// TTL is how long an entry serves, give or take a tenth. Required, at least 1 s.
 	TTL time.Duration
-	// NegativeTTL is how long it is remembered that a load found nothing.
-	// Default 30 s, at least 1 s.
+	// NegativeTTL is how long it is remembered that a load found nothing, at least
+	// 1 s; -1 for not at all. Default 30 s.
 	NegativeTTL time.Duration
 	// TombstoneTTL is how long a tombstone serves. It must outlive whatever can
 	// still be replayed from before it, dead letters too. Default 24 h, at least 1 s.
@@ -32,6 +32,10 @@ type VersionedConfig[T any] struct {
 	// copy what it keeps. Default JSON.
 	Encode func(T) ([]byte, error)
 	Decode func([]byte) (T, error)
+	// Generations, if not nil, returns the generations of the entries, whose names
+	// follow the prefix in their keys: the Of of a rebuild.Tracker. Reads ask the one
+	// that answers; what is put or filled goes to the others too. Default: none.
+	Generations func(context.Context) (Generations, error)
 	// Near puts a layer of this process in front of Redis. Default none.
 	Near *NearConfig
 }
@@ -40,6 +44,9 @@ func (c *VersionedConfig[T]) setDefaults(name string) {
 	def(&c.NegativeTTL, 30*time.Second)
 	def(&c.TombstoneTTL, 24*time.Hour)
 	def(&c.Prefix, name+":")
+	if c.Generations == nil {
+		c.Generations = func(context.Context) (Generations, error) { return Generations{}, nil }
+	}
 	if c.Encode == nil && c.Decode == nil {
 		c.Encode = func(v T) ([]byte, error) { return json.Marshal(v) }
 		c.Decode = func(b []byte) (v T, err error) { return v, json.Unmarshal(b, &v) }
@@ -48,14 +55,14 @@ func (c *VersionedConfig[T]) setDefaults(name string) {
 
 func (c *VersionedConfig[T]) validate(p *problems) {
 	p.need(c.TTL >= time.Second, "TTL: is %s, must be given and at least 1s", c.TTL)
-	p.need(c.NegativeTTL >= time.Second, "NegativeTTL: is %s, must be at least 1s", c.NegativeTTL)
+	p.need(c.NegativeTTL >= time.Second || c.NegativeTTL == -1, "NegativeTTL: must be at least 1s, or -1 for off, is %s", c.NegativeTTL)
 	p.need(c.TombstoneTTL >= time.Second, "TombstoneTTL: is %s, must be at least 1s", c.TombstoneTTL)
 	p.need((c.Encode == nil) == (c.Decode == nil), "Encode, Decode: give both or none")
 }
 
 // Versioned is a cache of things that have versions. It is safe for concurrent use.
 type Versioned[T any] struct {
-	core
+	*core
 	load Load[T]
 	cfg  VersionedConfig[T]
 	near *near[T]
@@ -82,13 +89,40 @@ func NewVersioned[T any](store *Store, name string, load Load[T], cfg VersionedC
 	if err := p.err(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", name, err)
 	}
-	c := &Versioned[T]{core: core{store: store, name: name}, load: load, cfg: cfg}
+	c := &Versioned[T]{core: &core{store: store, name: name}, load: load, cfg: cfg}
 	c.floors.life = cfg.longest()
 	if cfg.Near != nil {
 		c.near = newNear[T](*cfg.Near, store.cfg.Now)
 		store.attach(c.near, cfg.Prefix)
 	}
 	return c, nil
+}
+
+// In returns the cache of the same entries in the generations g, whatever
+// Config.Generations says: to fold events into one that is being built, or to write
+// to those that a rebuild.Tracker's Write names.
+func (c *Versioned[T]) In(g Generations) *Versioned[T] {
+	in := *c
+	in.cfg.Generations = func(context.Context) (Generations, error) { return g, nil }
+	return &in
+}
+
+// Key is where Redis has the entry of id, in the generation that answers: for
+// operators, see Inspect.
+func (c *Versioned[T]) Key(ctx context.Context, id string) (string, error) {
+	g, err := c.cfg.Generations(ctx)
+	if err != nil {
+		return "", fmt.Errorf("cache %s: %w", c.name, err)
+	}
+	return c.key(g.Live, id), nil
+}
+
+// key is where the entry of id is in one generation.
+func (c *Versioned[T]) key(generation, id string) string {
+	if generation == "" {
+		return c.cfg.Prefix + id
+	}
+	return c.cfg.Prefix + generation + ":" + id
 }
 
 // Get returns the thing of that id: from Redis, and if it has none, from the

@@ -16,10 +16,25 @@ func (c *Versioned[T]) get(ctx context.Context, id string, version int64) (Entry
 	if err := ctx.Err(); err != nil {
 		return Entry[T]{}, err
 	}
-	key := c.cfg.Prefix + id
-	version = max(version, c.floors.of(key, c.store.cfg.Now()))
+	for change := 0; ; change++ {
+		g, err := c.cfg.Generations(ctx)
+		if err != nil {
+			return c.getUnknown(ctx, id, version, err)
+		}
+		e, err := c.getIn(ctx, g, id, version)
+		if !errors.Is(err, errOtherGeneration) || change == maxLate {
+			return e, err
+		}
+	}
+}
+
+// getIn is get for the generations g; errOtherGeneration if another one answers
+// by the time that the load has ended.
+func (c *Versioned[T]) getIn(ctx context.Context, g Generations, id string, version int64) (Entry[T], error) {
+	key := c.key(g.Live, id)
+	version = max(version, c.floors.of(id, c.store.cfg.Now()))
 	if c.near == nil {
-		e, _, err := c.fetch(ctx, id, key, version)
+		e, _, err := c.fetch(ctx, g, id, version)
 		return e, err
 	}
 	if e, ok := c.near.get(key, version); ok {
@@ -27,15 +42,31 @@ func (c *Versioned[T]) get(ctx context.Context, id string, version int64) (Entry
 		return e, nil
 	}
 	f := c.near.begin(key)
-	e, redisHad, err := c.fetch(ctx, id, key, version)
+	e, redisHad, err := c.fetch(ctx, g, id, version)
 	c.near.end(f, key, e, err == nil, redisHad)
 	return e, err
 }
 
+// getUnknown is get while Redis does not say which generation answers: the
+// database answers.
+func (c *Versioned[T]) getUnknown(ctx context.Context, id string, version int64, why error) (Entry[T], error) {
+	err := fmt.Errorf("cache %s: %w", c.name, unavailable(why))
+	c.store.cfg.Hooks.requested(c.name, ResultError)
+	c.store.cfg.Hooks.trouble(c.name, err)
+	switch {
+	case ctx.Err() != nil:
+		return Entry[T]{}, ctx.Err()
+	case c.load == nil:
+		return Entry[T]{}, err
+	}
+	return c.fromDatabase(ctx, Generations{}, id, version, true)
+}
+
 // fetch asks Redis, and if that has no answer, the database.
-func (c *Versioned[T]) fetch(ctx context.Context, id, key string, version int64) (e Entry[T], redisHad bool, err error) {
+func (c *Versioned[T]) fetch(ctx context.Context, g Generations, id string, version int64) (e Entry[T], redisHad bool, err error) {
+	key := c.key(g.Live, id)
 	for late := 0; ; late++ {
-		r, result, err := c.stored(ctx, key, version)
+		r, result, err := c.stored(ctx, key, id, version)
 		if result == ResultHit || result == ResultNegative || result == ResultRevoked {
 			if e, err = c.decode(r); err == nil {
 				c.count(late, result)
@@ -54,7 +85,7 @@ func (c *Versioned[T]) fetch(ctx context.Context, id, key string, version int64)
 		case c.load == nil:
 			return e, false, ErrMiss
 		}
-		e, err = c.fromDatabase(ctx, id, key, version, result == ResultError || late == maxLate)
+		e, err = c.fromDatabase(ctx, g, id, version, result == ResultError || late == maxLate)
 		if !errors.Is(err, errLate) {
 			return e, false, err
 		}
@@ -72,7 +103,7 @@ func (c *core) count(late int, result Result) {
 }
 
 // stored reads the entry of key and tells what it is good for.
-func (c *Versioned[T]) stored(ctx context.Context, key string, version int64) (raw, Result, error) {
+func (c *Versioned[T]) stored(ctx context.Context, key, id string, version int64) (raw, Result, error) {
 	s := c.store
 	if !s.breaker.allow() {
 		return raw{}, ResultError, errBreakerOpen
@@ -99,7 +130,7 @@ func (c *Versioned[T]) stored(ctx context.Context, key string, version int64) (r
 	case !r.live(s.cfg.Now()), r.version < version:
 		return raw{}, ResultMiss, nil
 	}
-	c.floors.reached(key, r.version, 0)
+	c.floors.reached(id, r.version, 0)
 	switch r.state {
 	case Missing:
 		return r, ResultNegative, nil
@@ -116,8 +147,8 @@ func (c *core) removeCorrupt(ctx context.Context, key string, text []byte, why e
 }
 
 // fromDatabase loads the entry, through Redis unless that is in trouble.
-func (c *Versioned[T]) fromDatabase(ctx context.Context, id, key string, version int64, trouble bool) (Entry[T], error) {
-	r := request{key: key, version: version, load: func(ctx context.Context) (loaded, error) { return c.read(ctx, id) }}
+func (c *Versioned[T]) fromDatabase(ctx context.Context, g Generations, id string, version int64, trouble bool) (Entry[T], error) {
+	r := request{key: c.key(g.Live, id), id: id, version: version, also: c.alsoFill(g, id), load: func(ctx context.Context) (loaded, error) { return c.read(ctx, id) }}
 	answer := c.miss
 	if trouble {
 		answer = c.direct
@@ -131,6 +162,26 @@ func (c *Versioned[T]) fromDatabase(ctx context.Context, id, key string, version
 		return e, fmt.Errorf("cache %s: decode what was just encoded, or filled by another program: %w", c.name, err)
 	}
 	return e, nil
+}
+
+// alsoFill returns what a fill asks for after the load: the keys of the further
+// generations that need the entry. A load can take longer than a process may
+// believe what it knew of the generations before it.
+func (c *Versioned[T]) alsoFill(g Generations, id string) func(context.Context) ([]string, error) {
+	return func(ctx context.Context) (keys []string, err error) {
+		now, err := c.cfg.Generations(ctx)
+		if err != nil {
+			return nil, err
+		}
+		filled := now.Filled()
+		if now.Live != g.Live {
+			return nil, errOtherGeneration
+		}
+		for _, generation := range filled[min(1, len(filled)):] {
+			keys = append(keys, c.key(generation, id))
+		}
+		return keys, nil
+	}
 }
 
 // read runs the load and makes a stored entry of what it found.
@@ -174,6 +225,8 @@ func (c *Versioned[T]) encode(e Entry[T], ttl time.Duration, now time.Time) (loa
 func (c *Versioned[T]) ttl(e Entry[T], put bool, now time.Time) time.Duration {
 	left := e.Expires.Sub(now)
 	switch {
+	case e.State == Missing && (!put || e.Version == 0) && c.cfg.NegativeTTL < 0:
+		return 0
 	case e.State == Missing && (!put || e.Version == 0):
 		return jitter(c.cfg.NegativeTTL)
 	case e.State == Missing, e.State == Revoked && put && e.Expires.IsZero():

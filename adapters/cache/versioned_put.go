@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,13 +32,17 @@ func (c *Versioned[T]) RefreshAll(ctx context.Context, puts ...Put[T]) (Applied,
 
 // offer is one entry on its way to Redis.
 type offer struct {
-	key     string
+	id      string
 	version int64
 	text    []byte
 	px      int64
 }
 
 func (c *Versioned[T]) putAll(ctx context.Context, puts []Put[T], create string) (done Applied, err error) {
+	g, err := c.cfg.Generations(ctx)
+	if err != nil {
+		return done, fmt.Errorf("cache %s: put: %w", c.name, err)
+	}
 	offers, older, err := c.offers(puts)
 	done.Older = older
 	if err != nil {
@@ -45,15 +50,14 @@ func (c *Versioned[T]) putAll(ctx context.Context, puts []Put[T], create string)
 	}
 	if c.near != nil {
 		for _, o := range offers {
-			c.near.drop(o.key, o.version)
-			defer c.near.drop(o.key, o.version)
+			key := c.key(g.Live, o.id)
+			c.near.drop(key, o.version)
+			defer c.near.drop(key, o.version)
 		}
 	}
 	var errs []error
-	for len(offers) > 0 {
-		n := min(len(offers), chunk)
-		errs = append(errs, c.putSome(ctx, offers[:n], create, &done))
-		offers = offers[n:]
+	for some := range slices.Chunk(offers, chunk) {
+		errs = append(errs, c.putSome(ctx, g, some, create, &done))
 	}
 	hooks := &c.store.cfg.Hooks
 	hooks.put(c.name, PutStored, done.Stored)
@@ -102,21 +106,37 @@ func (c *Versioned[T]) offer(put Put[T], now time.Time) (o offer, err error) {
 		return o, err
 	}
 	text := l.append(make([]byte, 0, headerEnd+len(l.payload)))
-	return offer{c.cfg.Prefix + put.ID, l.version, text, l.ttl.Milliseconds()}, nil
+	return offer{put.ID, l.version, text, l.ttl.Milliseconds()}, nil
 }
 
-// putSome is one pipeline. What Redis did not take raises the floors.
-func (c *Versioned[T]) putSome(ctx context.Context, offers []offer, create string, done *Applied) error {
-	cmds, err := c.pipeline(ctx, offers, create)
+// putSome is one pipeline: all offers to each generation in turn. What Redis did
+// not take in every generation raises the floors; what is counted is what became of
+// it in the generation that answers.
+func (c *Versioned[T]) putSome(ctx context.Context, g Generations, offers []offer, create string, done *Applied) error {
+	generations := g.Written()
+	if len(generations) == 0 {
+		generations = []string{""}
+	}
+	cmds, err := c.pipeline(ctx, generations, offers, create)
 	for i, o := range offers {
-		answer, failed := answerOf(cmds, i, err)
+		var counted int64
+		var failed error
+		for n, generation := range generations {
+			answer, err := answerOf(cmds[n], i, err)
+			if generation == g.Live {
+				counted = answer
+			}
+			if failed == nil {
+				failed = err
+			}
+		}
 		switch {
 		case failed != nil:
-			c.floors.raise(o.key, o.version, false, c.store.cfg.Now())
+			c.floors.raise(o.id, o.version, false, c.store.cfg.Now())
 			err = failed
-		case answer == 1:
+		case counted == 1:
 			done.Stored++
-		case answer == 0:
+		case counted == 0:
 			done.Older++
 		default:
 			done.Absent++
@@ -148,35 +168,36 @@ func answerOf(cmds []*redis.Cmd, i int, err error) (int64, error) {
 	}
 }
 
-// pipeline offers all in one round trip. The script's text is sent only when
-// Redis does not know it (yet, or any more).
-func (c *core) pipeline(ctx context.Context, offers []offer, create string) ([]*redis.Cmd, error) {
+// pipeline offers all in one round trip, and returns the commands of each
+// generation. The script's text is sent only when Redis does not have it yet.
+func (c *Versioned[T]) pipeline(ctx context.Context, generations []string, offers []offer, create string) ([][]*redis.Cmd, error) {
 	s := c.store
 	if !s.breaker.allow() {
-		return nil, errBreakerOpen
+		return make([][]*redis.Cmd, len(generations)), errBreakerOpen
 	}
-	cmds, err := s.send(ctx, offers, create)
+	cmds, err := c.send(ctx, generations, offers, create)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		if err = putScript.Load(ctx, s.rdb).Err(); err == nil {
-			cmds, err = s.send(ctx, offers, create)
+			cmds, err = c.send(ctx, generations, offers, create)
 		}
 	}
 	s.breaker.report(err)
 	return cmds, err
 }
 
-func (s *Store) send(ctx context.Context, offers []offer, create string) ([]*redis.Cmd, error) {
-	cmds := make([]*redis.Cmd, 0, len(offers)/perScript+1)
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for len(offers) > 0 {
-			n := min(perScript, len(offers))
-			keys, args := make([]string, 0, 2*n), make([]any, 0, 2*n+1)
-			args = append(args, create)
-			for _, o := range offers[:n] {
-				keys, args = append(keys, o.key, leaseOf(o.key)), append(args, o.text, max(o.px, 0))
+func (c *Versioned[T]) send(ctx context.Context, generations []string, offers []offer, create string) ([][]*redis.Cmd, error) {
+	cmds := make([][]*redis.Cmd, len(generations))
+	_, err := c.store.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n, generation := range generations {
+			for some := range slices.Chunk(offers, perScript) {
+				keys, args := make([]string, 0, 2*len(some)), make([]any, 0, 2*len(some)+1)
+				args = append(args, create)
+				for _, o := range some {
+					key := c.key(generation, o.id)
+					keys, args = append(keys, key, leaseOf(key)), append(args, o.text, max(o.px, 0))
+				}
+				cmds[n] = append(cmds[n], putScript.EvalSha(ctx, p, keys, args...))
 			}
-			cmds = append(cmds, putScript.EvalSha(ctx, p, keys, args...))
-			offers = offers[n:]
 		}
 		return nil
 	})
@@ -190,14 +211,24 @@ func (c *Versioned[T]) Invalidate(ctx context.Context, id string) error {
 	if err := checkID(id); err != nil {
 		return fmt.Errorf("cache %s: invalidate: %w", c.name, err)
 	}
-	key := c.cfg.Prefix + id
-	if c.near != nil {
+	g, err := c.cfg.Generations(ctx)
+	if err != nil {
+		return fmt.Errorf("cache %s: invalidate: %w", c.name, err)
+	}
+	if key := c.key(g.Live, id); c.near != nil {
 		c.near.drop(key, unknownVersion)
 		defer c.near.drop(key, unknownVersion)
 	}
-	if _, err := c.store.run(ctx, expireScript, []string{key, leaseOf(key)}); err != nil {
-		c.floors.raise(key, unknownVersion, false, c.store.cfg.Now())
-		return fmt.Errorf("cache %s: invalidate: %w", c.name, err)
+	generations := g.Written()
+	if len(generations) == 0 {
+		generations = []string{""}
+	}
+	for _, generation := range generations {
+		key := c.key(generation, id)
+		if _, err := c.store.run(ctx, expireScript, []string{key, leaseOf(key)}); err != nil {
+			c.floors.raise(id, unknownVersion, false, c.store.cfg.Now())
+			return fmt.Errorf("cache %s: invalidate: %w", c.name, err)
+		}
 	}
 	return nil
 }

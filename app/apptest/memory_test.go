@@ -39,5 +39,5 @@ func TestSessionCache_PassesItsContract(t *testing.T) {
 
 func TestViews_PassTheContractOfReaders(t *testing.T) {
 	t.Parallel()
-	apptest.ExerciseViews(t, func(*testing.T) app.Views { return &apptest.Views{} })
+	apptest.ExerciseViews(t, func(_ *testing.T, database app.Reader) app.Views { return &apptest.Views{Reader: database} })
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace-go/millrace/app"
+	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
 )
 
@@ -20,44 +21,47 @@ type Views struct {
 	days    map[string]app.DeliveryCounters
 	tickets map[string]string // what each is for
 	drawn   int
-	// Err, if set, is what every call answers: the view cannot be reached.
+	// Reader is the database that answers when there is no entry.
+	Reader app.Reader
+	// Err, if set, is what every call about lists and counters answers: memory cannot
+	// be reached.
 	Err error
 }
 
 var _ app.Views = (*Views)(nil)
 
 // NotificationStatus implements app.Views.
-func (v *Views) NotificationStatus(_ context.Context, id notification.ID) (app.NotificationStatus, error) {
+func (v *Views) NotificationStatus(ctx context.Context, id notification.ID) (app.NotificationStatus, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s, ok := v.entries[id]
-	if v.Err != nil {
-		return app.NotificationStatus{}, v.Err
+	if ok && v.Err == nil {
+		return s, nil
 	}
-	if !ok {
-		return app.NotificationStatus{}, v.miss("notification " + string(id))
+	if v.Reader == nil {
+		return app.NotificationStatus{}, domain.ErrNotFound
 	}
-	return s, nil
+	s, err := v.Reader.NotificationStatus(ctx, id)
+	if err == nil && v.Err == nil {
+		v.put(s)
+	}
+	return s, err
 }
 
-// FillNotificationStatus implements app.Views.
-func (v *Views) FillNotificationStatus(_ context.Context, ticket string, s app.NotificationStatus) error {
+// Put makes s the entry of its notification, unless a later one is there.
+func (v *Views) Put(s app.NotificationStatus) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.Err != nil {
-		return v.Err
-	}
-	have, there := v.entries[s.ID]
-	if !v.redeem(ticket, "notification "+string(s.ID)) && !there {
-		return nil
-	}
+	v.put(s)
+}
+
+func (v *Views) put(s app.NotificationStatus) {
 	if v.entries == nil {
 		v.entries = map[notification.ID]app.NotificationStatus{}
 	}
-	if have.Version < s.Version {
+	if v.entries[s.ID].Version < s.Version {
 		v.entries[s.ID] = s
 	}
-	return nil
 }
 
 // RecipientNotifications implements app.Views.
@@ -109,7 +113,6 @@ func (v *Views) Count(day time.Time, c app.DeliveryCounters) {
 	v.days[day.UTC().Format(time.DateOnly)] = c
 }
 
-// miss draws a ticket. The caller holds mu.
 // redeem uses the ticket up, if it is good for that.
 func (v *Views) redeem(ticket, of string) bool {
 	if v.tickets[ticket] != of {
@@ -119,6 +122,7 @@ func (v *Views) redeem(ticket, of string) bool {
 	return true
 }
 
+// miss draws a ticket. The caller holds mu.
 func (v *Views) miss(of string) error {
 	if v.tickets == nil {
 		v.tickets = map[string]string{}

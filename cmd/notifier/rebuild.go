@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/pflag"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/codec"
+	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
@@ -89,13 +93,8 @@ func runRebuild(ctx context.Context, args []string, p Process) error {
 	}
 	rdb := redis.NewClient(opt)
 	defer rdb.Close()
-	v, err := views.New(rdb, views.Config{})
-	if err != nil {
-		return err
-	}
-	view, err := v.Rebuildable(name, f.topic)
-	if err != nil {
-		return usageError{err}
+	if !slices.Contains(views.Names(), name) {
+		return usageError{fmt.Errorf("there is no view %q: the views are %s", name, strings.Join(views.Names(), ", "))}
 	}
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("redis at %s does not answer: %w: start it, or correct --redis", opt.Addr, err)
@@ -110,7 +109,38 @@ func runRebuild(ctx context.Context, args []string, p Process) error {
 		return err
 	}
 	defer store.Close()
+	entries, closeEntries, err := openEntries(f.redis)
+	if err != nil {
+		return err
+	}
+	defer closeEntries()
+	v, err := views.New(rdb, entries, postgres.NewReader(db), views.Config{})
+	if err != nil {
+		return err
+	}
+	view, err := v.Rebuildable(name, f.topic)
+	if err != nil {
+		return err
+	}
 	return f.build(ctx, p, store, v, view)
+}
+
+// openEntries makes the cache that the statuses are written through, with the
+// longest waits that it allows: nobody waits for this command.
+func openEntries(url string) (entries *cache.Store, closeAll func(), err error) {
+	opt, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	cache.Harden(opt)
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = time.Second, time.Second, time.Second, time.Second
+	rdb := redis.NewClient(opt)
+	entries, err = cache.NewStore(rdb, cache.StoreConfig{})
+	if err != nil {
+		_ = rdb.Close()
+		return nil, nil, err
+	}
+	return entries, func() { _, _ = entries.Close(), rdb.Close() }, nil
 }
 
 // parseRebuild reads the flags and the name of the view.

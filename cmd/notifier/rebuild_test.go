@@ -10,8 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/notifier/views"
-	"github.com/millrace-go/millrace/domain/notification"
+	"github.com/millrace-go/millrace/adapters/cache"
 	migrations "github.com/millrace-go/millrace/sql"
 	"github.com/millrace-go/millrace/test/harness"
 )
@@ -69,12 +68,11 @@ func TestRebuild_SaysThenDoesThenAnswers(t *testing.T) {
 	require.Positive(t, rest.PerSecond)
 	require.NotEmpty(t, rest.Removed)
 
-	v, err := views.New(rdb, views.Config{})
-	require.NoError(t, err)
-	for _, id := range []notification.ID{"n-1", "n-200", "n-201", "n-500"} {
-		s, err := v.NotificationStatus(t.Context(), id)
+	for _, id := range []string{"n-1", "n-200", "n-201", "n-500"} {
+		e, err := cache.Inspect(t.Context(), rdb, "view:notification:"+rest.Generation+":{"+id+"}")
 		require.NoError(t, err)
-		require.Equal(t, notification.StatusRequested, s.Status)
+		require.EqualValues(t, 1, e.Version)
+		require.Contains(t, string(e.Payload), `"status":"requested"`)
 	}
 	rebuild("--to", "200", "--yes")
 	require.Contains(t, run(t, env, "rebuild", "notification", "--abort", "--yes").out, "removed generation")

@@ -34,8 +34,9 @@ type View struct {
 	Life time.Duration
 	// Fold writes what entries of the log come to into one generation, and only
 	// there. It stores only what is newer than what is there: several calls run at
-	// the same time, and an entry can come more than once. It skips, and counts,
-	// entries that are not for the view or cannot be decoded.
+	// the same time, an entry can come more than once, and after an error the entries
+	// come again. It skips, and counts, entries that are not for the view or cannot be
+	// decoded.
 	Fold func(ctx context.Context, generation string, entries []outbox.Entry) (Folded, error)
 	// Finish, if not nil, completes a generation that has all of the log, right
 	// before it answers.

@@ -167,7 +167,7 @@ func (r *run) fold(ctx context.Context) error {
 	for range folders {
 		g.Go(func() error {
 			for b := range work {
-				done, err := r.view.Fold(working, r.res.Generation, b.entries)
+				done, err := r.foldBatch(working, b.entries)
 				if err != nil {
 					return err
 				}
@@ -182,6 +182,24 @@ func (r *run) fold(ctx context.Context) error {
 	}
 	r.res.Next = max(span.Lo, span.Hi+1)
 	return r.save(ctx, true)
+}
+
+// maxFolds bounds how often a batch is tried: a server that is slow or restarts is
+// no reason to give the rebuild up.
+const maxFolds = 8
+
+var foldPause = backoff.Doubling{First: 100 * time.Millisecond, Max: 2 * time.Second}
+
+func (r *run) foldBatch(ctx context.Context, entries []outbox.Entry) (Folded, error) {
+	for failures := 1; ; failures++ {
+		done, err := r.view.Fold(ctx, r.res.Generation, entries)
+		if err == nil || failures == maxFolds {
+			return done, err
+		}
+		if backoff.Sleep(ctx, foldPause.After(failures)) != nil {
+			return done, err
+		}
+	}
 }
 
 // readLog cuts entries into batches and sends each to both channels.

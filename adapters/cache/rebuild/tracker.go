@@ -21,6 +21,10 @@ import (
 // it asks Redis again.
 const HeardAfter = time.Second
 
+// failedFor is how long calls get the error of one that could not ask Redis: each
+// would have to wait for the one before.
+const failedFor = 100 * time.Millisecond
+
 // maxAttempts bounds how often Write and Read repeat because a rebuild has begun or
 // ended a generation meanwhile.
 const maxAttempts = 4
@@ -38,7 +42,8 @@ type Tracker struct {
 
 	mu    sync.Mutex
 	known map[string]cache.Generations
-	until time.Time
+	err   error     // why they are not known
+	until time.Time // until when known or err stands
 }
 
 // NewTracker returns a tracker of the views of these names, whose keys begin with
@@ -98,8 +103,8 @@ func (t *Tracker) now(ctx context.Context, view string) (cache.Generations, erro
 func (t *Tracker) all(ctx context.Context) (map[string]cache.Generations, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.known != nil && time.Now().Before(t.until) {
-		return t.known, nil
+	if (t.known != nil || t.err != nil) && time.Now().Before(t.until) {
+		return t.known, t.err
 	}
 	asked := time.Now()
 	found := make([]*redis.MapStringStringCmd, len(t.views))
@@ -111,13 +116,18 @@ func (t *Tracker) all(ctx context.Context) (map[string]cache.Generations, error)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("generations of the views: %w", err)
+		err = fmt.Errorf("generations of the views: %w", err)
+		t.known, t.err, t.until = nil, nil, time.Time{}
+		if ctx.Err() == nil {
+			t.err, t.until = err, time.Now().Add(failedFor)
+		}
+		return nil, err
 	}
 	known := make(map[string]cache.Generations, len(t.views))
 	for i, view := range t.views {
 		known[view] = parseGenerations(found[i].Val())
 	}
-	t.known, t.until = known, asked.Add(HeardAfter)
+	t.known, t.err, t.until = known, nil, asked.Add(HeardAfter)
 	return known, nil
 }
 
@@ -125,7 +135,7 @@ func (t *Tracker) all(ctx context.Context) (map[string]cache.Generations, error)
 func (t *Tracker) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.known = nil
+	t.known, t.err = nil, nil
 }
 
 // Write calls write with the generations of every view; it is to write to all that

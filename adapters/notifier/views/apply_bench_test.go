@@ -15,11 +15,7 @@ import (
 // BenchmarkApply projects events into all three views, in batches as a consumer
 // gets them: 500 events of 500 notifications for 100 recipients.
 func BenchmarkApply(b *testing.B) {
-	rdb := harness.Redis(b)
-	v, err := views.New(rdb, views.Config{})
-	if err != nil {
-		b.Fatal(err)
-	}
+	v := newViews(b, harness.Redis(b), nothing, views.Config{})
 	const size = 500
 	batch := make([]domain.Recorded, size)
 	n := 0

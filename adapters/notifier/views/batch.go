@@ -10,8 +10,7 @@ import (
 
 // batch is commands that go to Redis in one pipeline.
 type batch struct {
-	calls  []call
-	stored int // sum of the answers of the calls that count
+	calls []call
 }
 
 // call is one call of a script.
@@ -19,11 +18,10 @@ type call struct {
 	script *redis.Script
 	keys   []string
 	args   []any
-	counts bool
 }
 
-func (b *batch) add(script *redis.Script, counts bool, keys []string, args ...any) {
-	b.calls = append(b.calls, call{script, keys, args, counts})
+func (b *batch) add(script *redis.Script, keys []string, args ...any) {
+	b.calls = append(b.calls, call{script, keys, args})
 }
 
 // run sends the batch. The scripts' texts are sent only when Redis does not know
@@ -42,31 +40,21 @@ func (b *batch) run(ctx context.Context, rdb redis.Cmdable) error {
 }
 
 func (b *batch) pipeline(ctx context.Context, rdb redis.Cmdable) error {
-	cmds := make([]*redis.Cmd, len(b.calls))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, c := range b.calls {
-			cmds[i] = c.script.EvalSha(ctx, p, c.keys, c.args...)
+		for _, c := range b.calls {
+			c.script.EvalSha(ctx, p, c.keys, c.args...)
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	b.stored = 0
-	for i, c := range b.calls {
-		if n, err := cmds[i].Int(); err == nil && c.counts {
-			b.stored += n
-		}
-	}
-	return nil
+	return err
 }
 
-var scripts = []*redis.Script{putStatus, fillStatus, putRecipient, fillRecipient, countDeliveries, completeScript}
+var scripts = []*redis.Script{putRecipient, fillRecipient, countDeliveries, completeScript}
 
 // one runs a single call, outside of a batch.
 func (v *Views) one(ctx context.Context, script *redis.Script, keys []string, args ...any) error {
 	var b batch
-	b.add(script, false, keys, args...)
+	b.add(script, keys, args...)
 	return b.run(ctx, v.rdb)
 }
 

@@ -26,13 +26,13 @@ var counted = []string{"requested", "sent", "failed", "abandoned", "read"}
 
 // KEYS: hash. ARGV: ttl, then for each notification id, version, channel and the
 // five numbers.
-var countDeliveries = redis.NewScript(`
+var countDeliveries = redis.NewScript(cache.VersionLua + `
 local names = {'requested', 'sent', 'failed', 'abandoned', 'read'}
 local sums = {}
 for i = 2, #ARGV, 8 do
   local field = 'n:' .. ARGV[i]
   local have = redis.call('HGET', KEYS[1], field)
-  if not have or string.sub(have, 1, 20) < ARGV[i+1] then
+  if newer(ARGV[i+1], have) then
     local before = {0, 0, 0, 0, 0}
     if have then
       local n = 0
@@ -64,7 +64,13 @@ func (v *Views) counterKey(generation string, day time.Time, shard uint32) strin
 	return v.tracker.KeyPrefix(Counters, generation) + day.Format(time.DateOnly) + ":" + strconv.FormatUint(uint64(shard), 10)
 }
 
-func (v *Views) writeCounters(b *batch, generation string, newest []app.NotificationStatus) {
+func (v *Views) writeCounters(b *batch, g cache.Generations, newest []app.NotificationStatus) {
+	for _, generation := range g.Written() {
+		v.writeCountersOf(b, generation, newest)
+	}
+}
+
+func (v *Views) writeCountersOf(b *batch, generation string, newest []app.NotificationStatus) {
 	at := map[string]int{}
 	for _, s := range newest {
 		day := s.RequestedAt.UTC().Truncate(24 * time.Hour)
@@ -77,7 +83,7 @@ func (v *Views) writeCounters(b *batch, generation string, newest []app.Notifica
 		if !seen {
 			i = len(b.calls)
 			at[key] = i
-			b.add(countDeliveries, false, []string{key}, left)
+			b.add(countDeliveries, []string{key}, left)
 		}
 		c := app.CountOf(s)
 		b.calls[i].args = append(b.calls[i].args, string(s.ID), fmt.Sprintf("%020d", s.Version), string(s.Channel),

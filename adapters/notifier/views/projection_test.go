@@ -12,7 +12,6 @@ import (
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
-	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
 	"github.com/millrace-go/millrace/outbox"
@@ -76,8 +75,7 @@ func TestProjection_IsRebuiltWhileEventsKeepComing(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	builder, rdb := open(t, views.Config{})
-	consumer, err := views.New(rdb, views.Config{})
-	require.NoError(t, err)
+	consumer := newViews(t, rdb, nothing, views.Config{})
 	const notifications, versions = 60, 8
 	var mu sync.Mutex
 	var log []domain.Recorded // what the outbox has: events are in it before they are applied
@@ -133,8 +131,7 @@ func TestProjection_IsRebuiltWhileEventsKeepComing(t *testing.T) {
 		}
 	}
 	consuming.Wait()
-	fresh, err := views.New(rdb, views.Config{})
-	require.NoError(t, err)
+	fresh := newViews(t, rdb, nothing, views.Config{})
 	for i, id := range ids {
 		got, err := fresh.NotificationStatus(t.Context(), id)
 		require.NoError(t, err)
@@ -201,7 +198,7 @@ func TestProjection_DropDeletesAllButTheLiveGeneration(t *testing.T) {
 	require.NoError(t, p.Drop(t.Context(), kept.Live), "the one before")
 	require.Empty(t, rdb.Keys(t.Context(), "odd\\[\\*]\\?:notification:*}").Val())
 	_, err = v.NotificationStatus(t.Context(), id)
-	require.ErrorIs(t, err, app.ErrViewMiss)
+	require.ErrorIs(t, err, domain.ErrNotFound)
 }
 
 // After FLUSHALL the generation is another one: entries of the former, wherever
@@ -219,8 +216,7 @@ func TestGeneration_IsDrawnAnewWhenItIsLost(t *testing.T) {
 
 	_, err = v.Apply(t.Context(), events[1])
 	require.NoError(t, err, "finds the generation gone and begins another")
-	other, err := views.New(rdb, views.Config{})
-	require.NoError(t, err)
+	other := newViews(t, rdb, nothing, views.Config{})
 	require.NotEqual(t, before, key(t, other, id))
 	got, err := other.NotificationStatus(t.Context(), id)
 	require.NoError(t, err)

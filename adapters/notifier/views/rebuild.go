@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/cache/rebuild"
 	"github.com/millrace-go/millrace/adapters/notifier/codec"
 	"github.com/millrace-go/millrace/domain"
@@ -97,9 +98,7 @@ func (v *Views) Fold(ctx context.Context, name, generation string, events ...dom
 	if len(newest) == 0 {
 		return done.Ignored, nil
 	}
-	var b batch
-	v.write(&b, name, generation, newest, false)
-	if err := b.run(ctx, v.rdb); err != nil {
+	if _, err := v.write(ctx, name, cache.Generations{Live: generation}, newest); err != nil {
 		return done.Ignored, fmt.Errorf("fold events into %s: %w", name, err)
 	}
 	return done.Ignored, nil
@@ -125,7 +124,7 @@ func (v *Views) finishLists(ctx context.Context, g rebuild.Finished) error {
 		var b batch
 		for _, key := range keys {
 			if strings.HasSuffix(key, "}") {
-				b.add(completeScript, false, []string{key})
+				b.add(completeScript, []string{key})
 			}
 		}
 		if len(b.calls) == 0 {

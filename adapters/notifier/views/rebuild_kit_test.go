@@ -45,9 +45,7 @@ func newLogged(t testing.TB) *logged {
 // views is a process of its own.
 func (l *logged) views(t testing.TB) *views.Views {
 	t.Helper()
-	v, err := views.New(l.rdb, views.Config{})
-	require.NoError(t, err)
-	return v
+	return newViews(t, l.rdb, nothing, views.Config{})
 }
 
 func (l *logged) rebuilder(t testing.TB, name string, cfg rebuild.Config) *rebuild.Builder {

@@ -16,6 +16,7 @@ import (
 
 // truth is what the database has: the newest event of each notification.
 type truth struct {
+	app.Reader
 	mu     sync.Mutex
 	newest map[notification.ID]domain.Recorded
 	ids    []notification.ID
@@ -50,11 +51,16 @@ func (c *truth) any(rng *rand.Rand) notification.ID {
 	return c.ids[rng.IntN(len(c.ids))]
 }
 
-func (c *truth) status(id notification.ID) app.NotificationStatus {
+// NotificationStatus implements app.Reader.
+func (c *truth) NotificationStatus(_ context.Context, id notification.ID) (app.NotificationStatus, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, _ := app.ProjectStatus(c.newest[id])
-	return s
+	e, found := c.newest[id]
+	if !found {
+		return app.NotificationStatus{}, domain.ErrNotFound
+	}
+	s, _ := app.ProjectStatus(e)
+	return s, nil
 }
 
 // list is the window of a recipient.
@@ -116,11 +122,6 @@ func (r *reader) lookAtOne(ctx context.Context, rng *rand.Rand, db *truth) error
 		return nil
 	}
 	s, err := r.v.NotificationStatus(ctx, id)
-	if errors.Is(err, app.ErrViewMiss) { // the ticket is drawn, then the database is asked
-		miss := err
-		s = db.status(id)
-		err = r.v.FillNotificationStatus(ctx, app.TicketOf(miss), s)
-	}
 	if err == nil && s.Version < r.versions[id] {
 		return errors.Join(errWentBack, errors.New("the status of "+string(id)))
 	}

@@ -31,7 +31,7 @@ func restartable(t *testing.T) (*logged, *harness.RedisServer) {
 // A server that was started again may have lost the end of what it had written, and
 // with it an event that was applied to the generation behind the fold. So nobody
 // goes on with that generation.
-func TestRebuild_BeginsAnewWhenRedisWasStartedAgain(t *testing.T) {
+func TestRebuild_StartsOverWhenRedisWasStartedAgain(t *testing.T) {
 	t.Parallel()
 	l, server := restartable(t)
 	l.fill(t, 300) // 600 events

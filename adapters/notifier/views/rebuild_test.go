@@ -96,7 +96,7 @@ func TestRebuild_EqualsTheLogAndNothingGoesBackWhileWritersGoOn(t *testing.T) {
 	}
 	readers := make([]*reader, 3)
 	for i := range readers {
-		readers[i] = newReader(l.views(t))
+		readers[i] = newReader(newViews(t, l.rdb, db, views.Config{}))
 		running.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, uint64(100+i)))
 			for {
@@ -273,7 +273,7 @@ func TestRebuild_RefusesALogThatHasLostWhatTheViewShows(t *testing.T) {
 
 // FLUSHALL takes generation and progress away together: the rebuild ends without
 // a flip, and the next one begins from the start.
-func TestRebuild_BeginsAnewWhenRedisIsFlushed(t *testing.T) {
+func TestRebuild_StartsOverWhenRedisIsFlushed(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
 	l.fill(t, 300)

@@ -190,3 +190,28 @@ func TestRecipient_RubbishIsAMissAndGivesWay(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, w.want(t, "ada"), got)
 }
+
+func TestRecipient_AFillIsRefusedOnceAnotherReaderWasToldSomethingElse(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	v, _ := open(t, views.Config{})
+	w := newDesk(t, v)
+	w.live(t, rng, "ada", 1)
+	_, err := v.RecipientNotifications(t.Context(), "ada")
+	drawn, before := app.TicketOf(err), w.want(t, "ada")
+	require.NotEmpty(t, drawn)
+	for range 2 { // two readers who were told the same do not matter, and then one who was told more
+		require.NoError(t, v.FillRecipientNotifications(t.Context(), "ada", "", before))
+	}
+	w.live(t, rng, "ada", 1)
+	require.NoError(t, v.FillRecipientNotifications(t.Context(), "ada", "", w.want(t, "ada")))
+	require.NoError(t, v.FillRecipientNotifications(t.Context(), "ada", drawn, before))
+	_, err = v.RecipientNotifications(t.Context(), "ada")
+	require.ErrorIs(t, err, app.ErrViewMiss)
+	require.NotEmpty(t, app.TicketOf(err))
+
+	require.NoError(t, v.FillRecipientNotifications(t.Context(), "ada", app.TicketOf(err), w.want(t, "ada")))
+	got, err := v.RecipientNotifications(t.Context(), "ada")
+	require.NoError(t, err)
+	require.Equal(t, w.want(t, "ada"), got)
+}

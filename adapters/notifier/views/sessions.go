@@ -62,12 +62,12 @@ func NewSessions(store *cache.Store, reader app.AccountReader, cfg SessionsConfi
 func (c *Sessions) Look(ctx context.Context, id account.SessionID) (app.SessionView, app.AccountView, error) {
 	s, err := c.sessions.Get(ctx, string(id))
 	if err != nil {
-		return app.SessionView{}, app.AccountView{}, fmt.Errorf("look up session %s: %w", id, inApp(err))
+		return app.SessionView{}, app.AccountView{}, fmt.Errorf("look up session %s: %w", id, appError(err))
 	}
 	s.ID = id
 	a, err := c.accounts.Get(ctx, string(s.Account))
 	if err != nil {
-		return app.SessionView{}, app.AccountView{}, fmt.Errorf("look up account %s: %w", s.Account, inApp(err))
+		return app.SessionView{}, app.AccountView{}, fmt.Errorf("look up account %s: %w", s.Account, appError(err))
 	}
 	a.ID = s.Account
 	return s, a, nil
@@ -108,8 +108,8 @@ func (c *Sessions) Apply(ctx context.Context, events ...domain.Recorded) error {
 	return nil
 }
 
-// inApp gives the cache's errors the names that app has for them.
-func inApp(err error) error {
+// appError gives the cache's errors the names that app has for them.
+func appError(err error) error {
 	switch {
 	case errors.Is(err, cache.ErrNotFound), errors.Is(err, cache.ErrRevoked):
 		return domain.ErrNotFound

@@ -39,7 +39,7 @@ func NewStatistics(store *cache.Store, source app.Statistics, ttl time.Duration)
 func (s *Statistics) DeliveryStatistics(ctx context.Context, q app.StatisticsQuery) (app.DeliveryStatistics, error) {
 	page, err := s.pages.Get(ctx, q)
 	if err != nil {
-		return app.DeliveryStatistics{}, fmt.Errorf("statistics: %w", inApp(err))
+		return app.DeliveryStatistics{}, fmt.Errorf("statistics: %w", appError(err))
 	}
 	return page, nil
 }

@@ -16,6 +16,7 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/cache/rebuild"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 )
@@ -40,8 +42,8 @@ type Config struct {
 	// CounterDays is how many days after a day its counters are kept, and still
 	// follow what happens to its notifications. Default 8.
 	CounterDays int
-	// LoadTimeout is how long a reader that found nothing may take to ask the
-	// database and fill the view. Default 5 s.
+	// LoadTimeout is how long a reader that found no list may take to ask the database
+	// and fill it in. Default 5 s.
 	LoadTimeout time.Duration
 	// Prefix begins every key. Default "view:".
 	Prefix string
@@ -49,53 +51,51 @@ type Config struct {
 	Now func() time.Time
 }
 
+func (c Config) withDefaults() Config {
+	c.TTL = cmp.Or(c.TTL, 24*time.Hour)
+	c.TombstoneTTL = cmp.Or(c.TombstoneTTL, 14*24*time.Hour)
+	c.CounterDays = cmp.Or(c.CounterDays, 8)
+	c.LoadTimeout = cmp.Or(c.LoadTimeout, 5*time.Second)
+	c.Prefix = cmp.Or(c.Prefix, "view:")
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
 // Views is the projections. It is safe for concurrent use.
 type Views struct {
-	rdb     redis.Cmdable
-	cfg     Config
-	tracker *rebuild.Tracker
-	perCall int // entries that one call of a script writes
+	rdb      redis.Cmdable
+	cfg      Config
+	tracker  *rebuild.Tracker
+	statuses *cache.Versioned[app.NotificationStatus]
 }
 
 var _ app.Views = (*Views)(nil)
 
-// New returns views in rdb. Give the client short timeouts: readers fall back to
-// the database when Redis is slow.
-func New(rdb redis.Cmdable, cfg Config) (*Views, error) {
-	var wrong domain.Validation
-	wrong.Check(rdb != nil, "rdb", "is nil")
-	wrong.Check(cfg.TTL == 0 || cfg.TTL >= time.Second, "TTL", "must be at least 1s")
-	wrong.Check(cfg.TombstoneTTL == 0 || cfg.TombstoneTTL >= time.Second, "TombstoneTTL", "must be at least 1s")
-	wrong.Check(cfg.CounterDays >= 0, "CounterDays", "must not be negative")
-	wrong.Check(cfg.LoadTimeout == 0 || cfg.LoadTimeout >= time.Millisecond, "LoadTimeout", "must be at least 1ms")
+// New returns views in rdb. Statuses are entries of store, which is of the same
+// Redis; those that it does not have come from reader. Give rdb short timeouts:
+// readers fall back to the database when Redis is slow.
+func New(rdb redis.Cmdable, store *cache.Store, reader app.Reader, cfg Config) (*Views, error) {
+	var wrong problems.List
+	problems.NotNil(&wrong, "rdb", rdb != nil)
+	problems.NotNil(&wrong, "store", store != nil)
+	problems.NotNil(&wrong, "reader", reader != nil)
+	cfg = cfg.withDefaults()
+	problems.AtLeast(&wrong, "TTL", cfg.TTL, time.Second)
+	problems.AtLeast(&wrong, "TombstoneTTL", cfg.TombstoneTTL, time.Second)
+	problems.AtLeast(&wrong, "CounterDays", cfg.CounterDays, 1)
+	problems.AtLeast(&wrong, "LoadTimeout", cfg.LoadTimeout, time.Millisecond)
 	if err := wrong.Err(); err != nil {
 		return nil, fmt.Errorf("views: %w", err)
-	}
-	if cfg.TTL == 0 {
-		cfg.TTL = 24 * time.Hour
-	}
-	if cfg.TombstoneTTL == 0 {
-		cfg.TombstoneTTL = 14 * 24 * time.Hour
-	}
-	if cfg.CounterDays == 0 {
-		cfg.CounterDays = 8
-	}
-	if cfg.LoadTimeout == 0 {
-		cfg.LoadTimeout = 5 * time.Second
-	}
-	if cfg.Prefix == "" {
-		cfg.Prefix = "view:"
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
 	}
 	tracker, err := rebuild.NewTracker(rdb, cfg.Prefix, Names()...)
 	if err != nil {
 		return nil, fmt.Errorf("views: %w", err)
 	}
-	v := &Views{rdb: rdb, cfg: cfg, tracker: tracker, perCall: 50}
-	if _, ok := rdb.(*redis.ClusterClient); ok {
-		v.perCall = 1
+	v := &Views{rdb: rdb, cfg: cfg, tracker: tracker}
+	if v.statuses, err = v.newStatuses(store, reader); err != nil {
+		return nil, fmt.Errorf("views: %w", err)
 	}
 	return v, nil
 }
@@ -108,25 +108,23 @@ type Applied struct {
 	Ignored int // of no interest to the views
 }
 
-// Apply projects events into every view, in one pipeline for all of them. Order
-// and repetition do not matter. After an error some may have been stored: apply
-// all again.
+// Apply projects events into every view, in one pipeline for each. Order and
+// repetition do not matter. After an error some may have been stored: apply all
+// again.
 func (v *Views) Apply(ctx context.Context, events ...domain.Recorded) (Applied, error) {
 	newest, done := fold(events)
 	if len(newest) == 0 {
 		return done, nil
 	}
 	var stored int
-	err := v.tracker.Write(ctx, func(ctx context.Context, all map[string]cache.Generations) error {
+	err := v.tracker.Write(ctx, func(ctx context.Context, all map[string]cache.Generations) (err error) {
 		var b batch
-		for _, name := range Names() {
-			for _, generation := range all[name].Written() {
-				v.write(&b, name, generation, newest, generation == all[name].Live)
-			}
+		v.writeLists(&b, all[Recipients], newest)
+		v.writeCounters(&b, all[Counters], newest)
+		if stored, err = v.writeStatuses(ctx, all[Status], newest); err != nil {
+			return err
 		}
-		err := b.run(ctx, v.rdb)
-		stored = b.stored
-		return err
+		return b.run(ctx, v.rdb)
 	})
 	if err != nil {
 		return done, fmt.Errorf("apply events to views: %w", err)
@@ -136,17 +134,19 @@ func (v *Views) Apply(ctx context.Context, events ...domain.Recorded) (Applied, 
 	return done, nil
 }
 
-// write adds to b what newest does to one generation of one view. counts says
-// that b is to count what is stored.
-func (v *Views) write(b *batch, name, generation string, newest []app.NotificationStatus, counts bool) {
+// write writes newest to the generations g of one view. stored counts, of the
+// statuses, those that it made newer.
+func (v *Views) write(ctx context.Context, name string, g cache.Generations, newest []app.NotificationStatus) (stored int, err error) {
+	var b batch
 	switch name {
 	case Status:
-		v.writeStatus(b, generation, newest, counts)
+		return v.writeStatuses(ctx, g, newest)
 	case Recipients:
-		v.writeRecipients(b, generation, newest)
+		v.writeLists(&b, g, newest)
 	case Counters:
-		v.writeCounters(b, generation, newest)
+		v.writeCounters(&b, g, newest)
 	}
+	return 0, b.run(ctx, v.rdb)
 }
 
 // fold keeps the newest status of each notification, in the order in which the

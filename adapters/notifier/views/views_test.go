@@ -1,7 +1,10 @@
 package views_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -10,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/app/apptest"
@@ -61,19 +65,55 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func open(t *testing.T, cfg views.Config) (*views.Views, *redis.Client) {
+// database answers the views' questions about statuses, when they have none.
+type database struct {
+	app.Reader
+	status func(id notification.ID) (app.NotificationStatus, error)
+}
+
+func (d database) NotificationStatus(_ context.Context, id notification.ID) (app.NotificationStatus, error) {
+	return d.status(id)
+}
+
+// nothing is an empty database: only what a view has itself is found.
+var nothing = database{status: func(notification.ID) (app.NotificationStatus, error) {
+	return app.NotificationStatus{}, domain.ErrNotFound
+}}
+
+// always is a database that has one status.
+func always(s app.NotificationStatus) database {
+	return database{status: func(notification.ID) (app.NotificationStatus, error) { return s, nil }}
+}
+
+// newViews is a process of its own, with a client like that of rdb and a database.
+func newViews(t testing.TB, rdb *redis.Client, reader app.Reader, cfg views.Config, hooks ...redis.Hook) *views.Views {
+	t.Helper()
+	opt := *rdb.Options()
+	cache.Harden(&opt)
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = time.Second, time.Second, time.Second, time.Second
+	own := redis.NewClient(&opt)
+	t.Cleanup(func() { _ = own.Close() })
+	for _, h := range hooks {
+		own.AddHook(h)
+	}
+	store, err := cache.NewStore(own, cache.StoreConfig{Now: cfg.Now, LoadWait: time.Minute, LoadTimeout: time.Minute, BreakerErrors: math.MaxInt32})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close() })
+	v, err := views.New(own, store, reader, cfg)
+	require.NoError(t, err)
+	return v
+}
+
+func open(t testing.TB, cfg views.Config) (*views.Views, *redis.Client) {
 	t.Helper()
 	rdb := harness.Redis(t)
-	v, err := views.New(rdb, cfg)
-	require.NoError(t, err)
-	return v, rdb
+	return newViews(t, rdb, nothing, cfg), rdb
 }
 
 func TestViews_PassTheContractOfReaders(t *testing.T) {
 	t.Parallel()
-	apptest.ExerciseViews(t, func(t *testing.T) app.Views {
-		v, _ := open(t, views.Config{})
-		return v
+	apptest.ExerciseViews(t, func(t *testing.T, database app.Reader) app.Views {
+		return newViews(t, harness.Redis(t), database, views.Config{})
 	})
 }
 
@@ -82,7 +122,7 @@ func TestApply_KeepsTheNewestVersionInAnyOrder(t *testing.T) {
 	v, _ := open(t, views.Config{})
 	id, events := history(t, 4, time.Now())
 	_, err := v.NotificationStatus(t.Context(), id)
-	require.ErrorIs(t, err, app.ErrViewMiss)
+	require.ErrorIs(t, err, domain.ErrNotFound)
 
 	for _, step := range []struct{ deliver, shows int }{{2, 2}, {0, 2}, {2, 2}, {1, 2}, {3, 3}, {2, 3}, {3, 3}} {
 		_, err := v.Apply(t.Context(), events[step.deliver])
@@ -93,7 +133,7 @@ func TestApply_KeepsTheNewestVersionInAnyOrder(t *testing.T) {
 	}
 }
 
-func TestApply_TakesABatchInOnePipeline(t *testing.T) {
+func TestApply_TakesABatch(t *testing.T) {
 	t.Parallel()
 	v, _ := open(t, views.Config{})
 	first, a := history(t, 3, time.Now())
@@ -114,61 +154,6 @@ func TestApply_TakesABatchInOnePipeline(t *testing.T) {
 	}
 	_, err = v.Apply(t.Context())
 	require.NoError(t, err, "nothing is a batch too")
-}
-
-// ticket draws the ticket of a miss.
-func ticket(t *testing.T, v *views.Views, id notification.ID) string {
-	t.Helper()
-	_, err := v.NotificationStatus(t.Context(), id)
-	require.ErrorIs(t, err, app.ErrViewMiss)
-	return app.TicketOf(err)
-}
-
-func TestFill_NeverReplacesTheSameOrALaterVersion(t *testing.T) {
-	t.Parallel()
-	c := &clock{now: time.Now()}
-	v, _ := open(t, views.Config{Now: c.Now})
-	id, events := history(t, 3, time.Now())
-	_, err := v.Apply(t.Context(), events[1])
-	require.NoError(t, err)
-	c.Advance(48 * time.Hour) // the entry is there and counts for nothing: a miss
-	require.NoError(t, v.FillNotificationStatus(t.Context(), ticket(t, v, id), status(t, events[0])))
-	c.Advance(-48 * time.Hour)
-	got, err := v.NotificationStatus(t.Context(), id)
-	require.NoError(t, err)
-	require.Equal(t, status(t, events[1]), got)
-
-	c.Advance(48 * time.Hour)
-	require.NoError(t, v.FillNotificationStatus(t.Context(), ticket(t, v, id), status(t, events[2])))
-	got, err = v.NotificationStatus(t.Context(), id)
-	require.NoError(t, err)
-	require.Equal(t, notification.StatusSent, got.Status)
-}
-
-// The event may have been evicted between the write and the fill: version alone
-// could not tell that the reader is behind.
-func TestFill_IsRefusedOnceAnEventWasWritten(t *testing.T) {
-	t.Parallel()
-	v, rdb := open(t, views.Config{})
-	id, events := history(t, 3, time.Now())
-	drawn := ticket(t, v, id)
-	require.NotEmpty(t, drawn)
-	require.Empty(t, ticket(t, v, id), "one reader fills")
-	_, err := v.Apply(t.Context(), events...)
-	require.NoError(t, err)
-	require.NoError(t, rdb.Del(t.Context(), key(t, v, id)).Err())
-	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[0])))
-	_, err = v.NotificationStatus(t.Context(), id)
-	require.ErrorIs(t, err, app.ErrViewMiss, "nothing is better than something old")
-
-	drawn = app.TicketOf(err)
-	require.NoError(t, v.FillNotificationStatus(t.Context(), "forged", status(t, events[2])))
-	_, err = v.NotificationStatus(t.Context(), id)
-	require.ErrorIs(t, err, app.ErrViewMiss)
-	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[2])))
-	require.NoError(t, v.FillNotificationStatus(t.Context(), drawn, status(t, events[2])), "twice")
-	_, err = v.NotificationStatus(t.Context(), id)
-	require.NoError(t, err)
 }
 
 // key is where the entry of a notification is.
@@ -198,13 +183,13 @@ func TestPut_ComparesVersionsBeyondWhatADoubleHolds(t *testing.T) {
 	}
 }
 
-func TestBury_KeepsOlderEventsFromComingBack(t *testing.T) {
+func TestRemove_KeepsOlderEventsFromComingBack(t *testing.T) {
 	t.Parallel()
 	v, _ := open(t, views.Config{})
 	id, events := history(t, 3, time.Now())
 	_, err := v.Apply(t.Context(), events[0])
 	require.NoError(t, err)
-	require.NoError(t, v.Bury(t.Context(), id, 3))
+	require.NoError(t, v.Remove(t.Context(), id, 3))
 	_, err = v.Apply(t.Context(), events...)
 	require.NoError(t, err)
 	_, err = v.NotificationStatus(t.Context(), id)
@@ -224,13 +209,16 @@ func TestEntry_EndsWithItsAgeAndStaysAwayForEarlierEvents(t *testing.T) {
 
 	c.Advance(2 * time.Hour) // Redis still has it, but it counts for nothing
 	_, err = v.NotificationStatus(t.Context(), id)
-	require.ErrorIs(t, err, app.ErrViewMiss)
+	require.ErrorIs(t, err, domain.ErrNotFound)
 
 	require.NoError(t, rdb.FlushDB(t.Context()).Err())
 	done, err := v.Apply(t.Context(), events[0])
 	require.NoError(t, err)
 	require.Equal(t, views.Applied{Older: 1}, done, "a replay of old news makes no entry")
-	require.NoError(t, v.FillNotificationStatus(t.Context(), ticket(t, v, id), status(t, events[0])))
+	reader := newViews(t, rdb, always(status(t, events[0])), views.Config{TTL: time.Hour, Now: c.Now})
+	_, err = reader.NotificationStatus(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, "00000000000000000001", rdb.Get(t.Context(), key(t, v, id)).Val()[:20], "a reader does")
 	_, err = v.Apply(t.Context(), events[1])
 	require.NoError(t, err)
 	raw, err := rdb.Get(t.Context(), key(t, v, id)).Result()
@@ -246,7 +234,7 @@ func TestEntry_RubbishIsAMissAndGivesWay(t *testing.T) {
 		id, events := history(t, 1, time.Now())
 		require.NoError(t, rdb.Set(t.Context(), key(t, v, id), rubbish, 0).Err())
 		_, err := v.NotificationStatus(t.Context(), id)
-		require.ErrorIs(t, err, app.ErrViewMiss)
+		require.ErrorIs(t, err, domain.ErrNotFound)
 		_, err = v.Apply(t.Context(), events...)
 		require.NoError(t, err)
 		_, err = v.NotificationStatus(t.Context(), id)
@@ -256,22 +244,25 @@ func TestEntry_RubbishIsAMissAndGivesWay(t *testing.T) {
 
 func TestNew_NamesEveryWrongField(t *testing.T) {
 	t.Parallel()
-	_, err := views.New(nil, views.Config{TTL: time.Millisecond, TombstoneTTL: -1, CounterDays: -1, LoadTimeout: -1})
+	_, err := views.New(nil, nil, nil, views.Config{TTL: time.Millisecond, TombstoneTTL: -1, CounterDays: -1, LoadTimeout: -1})
 	require.ErrorContains(t, err, "CounterDays")
 	require.ErrorContains(t, err, "LoadTimeout")
 	require.ErrorContains(t, err, "rdb")
-	require.ErrorContains(t, err, "TTL")
+	require.ErrorContains(t, err, "store")
+	require.ErrorContains(t, err, "reader")
+	require.ErrorContains(t, err, "TTL: must be at least 1s, is 1ms")
 	require.ErrorContains(t, err, "TombstoneTTL")
 }
 
-// Several deliverers hand over the same histories in random order, in batches
-// and more than once, while readers fill from a database that is behind. No
-// reader may ever see a notification go back, and in the end all are current.
+// Several deliverers commit events and hand the same histories over in random
+// order, in batches and more than once, while readers of two processes fill from
+// the database. No reader may ever see a notification go back, and in the end all
+// are current.
 func TestViews_NeverGoBackwards(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	v, _ := open(t, views.Config{})
+	v, rdb := open(t, views.Config{})
 	const notifications, versions, deliverers, readers = 20, 12, 6, 4
 	ids := make([]notification.ID, notifications)
 	var all []domain.Recorded
@@ -281,6 +272,8 @@ func TestViews_NeverGoBackwards(t *testing.T) {
 		ids[i], events[id] = id, h
 		all = append(all, h...)
 	}
+	db := &truth{newest: map[notification.ID]domain.Recorded{}}
+	processes := []*views.Views{newViews(t, rdb, db, views.Config{}), newViews(t, rdb, db, views.Config{})}
 
 	var delivering, reading sync.WaitGroup
 	stop := make(chan struct{})
@@ -294,6 +287,7 @@ func TestViews_NeverGoBackwards(t *testing.T) {
 					batch := make([]domain.Recorded, n)
 					for i, at := range order[:n] {
 						batch[i] = all[at]
+						db.add(all[at])
 					}
 					order = order[n:]
 					if _, err := v.Apply(t.Context(), batch...); err != nil {
@@ -315,16 +309,12 @@ func TestViews_NeverGoBackwards(t *testing.T) {
 				default:
 				}
 				id := ids[rng.IntN(len(ids))]
-				s, err := v.NotificationStatus(t.Context(), id)
-				if ticket := app.TicketOf(err); ticket != "" {
-					stale := status(t, events[id][rng.IntN(versions)])
-					if err := v.FillNotificationStatus(t.Context(), ticket, stale); err != nil {
-						t.Error(err)
-						return
-					}
+				s, err := processes[r%len(processes)].NotificationStatus(t.Context(), id)
+				if errors.Is(err, domain.ErrNotFound) && seen[id] == 0 {
+					continue
 				}
-				if err == nil && (s.Version < seen[id] || s != status(t, events[id][s.Version-1])) {
-					t.Errorf("%s went from version %d to %+v", id, seen[id], s)
+				if err != nil || s.Version < seen[id] || s != status(t, events[id][s.Version-1]) {
+					t.Errorf("%s went from version %d to %+v: %v", id, seen[id], s, err)
 					return
 				}
 				seen[id] = max(seen[id], s.Version)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/notifier/codec"
 	"github.com/millrace-go/millrace/adapters/notifier/orm"
@@ -57,9 +56,6 @@ func (s *service) repositories() postgres.Config {
 
 // buildAccess wires accounts, sessions and reports, with what Redis keeps of them.
 func (s *service) buildAccess() (err error) {
-	if s.cache, err = cache.NewStore(s.redis, cache.StoreConfig{Hooks: s.cacheHooks()}); err != nil {
-		return err
-	}
 	reader := postgres.NewAccountReader(s.db)
 	if s.sessions, err = views.NewSessions(s.cache, reader, views.SessionsConfig{}); err != nil {
 		return err

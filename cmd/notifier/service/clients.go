@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/adapters/notifier/postgres"
 	"github.com/millrace-go/millrace/adapters/notifier/views"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
@@ -33,9 +34,6 @@ func (s *service) buildClients() (err error) {
 	cache.Harden(opt) // a slow Redis must not slow the readers down: they have Postgres
 	opt.PoolSize = 64
 	s.redis = redis.NewClient(opt)
-	if s.views, err = views.New(s.redis, views.Config{}); err != nil {
-		return err
-	}
 	brokers := kafka.Config{Brokers: s.cfg.Brokers, ClientID: "notifier", CloseTimeout: s.cfg.DrainTimeout}
 	if s.relayed, err = kafka.NewPublisher(brokers); err != nil {
 		return err
@@ -44,5 +42,14 @@ func (s *service) buildClients() (err error) {
 		return err
 	}
 	s.admin, err = kafka.NewAdmin(brokers)
+	return err
+}
+
+// buildViews makes the cache and the views, which tell the metrics what they do.
+func (s *service) buildViews() (err error) {
+	if s.cache, err = cache.NewStore(s.redis, cache.StoreConfig{Hooks: s.cacheHooks()}); err != nil {
+		return err
+	}
+	s.views, err = views.New(s.redis, s.cache, postgres.NewReader(s.db), views.Config{})
 	return err
 }

@@ -190,7 +190,7 @@ func build(cfg Config) (*service, error) {
 	s.waiting.Store(&starting)
 	tracer := telemetry.Tracer{}
 	s.codec = codec.New(codec.Config{Traceparent: tracer.Traceparent, Topic: cfg.topic})
-	for _, step := range []func() error{s.buildClients, s.buildMetrics, s.buildWriting, s.buildAccess, s.buildSending, s.buildJobs, s.buildConsuming} {
+	for _, step := range []func() error{s.buildClients, s.buildMetrics, s.buildViews, s.buildWriting, s.buildAccess, s.buildSending, s.buildJobs, s.buildConsuming} {
 		if err := step(); err != nil {
 			s.close()
 			return nil, err

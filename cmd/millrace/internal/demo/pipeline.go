@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/kafka"
@@ -37,6 +39,7 @@ type pipeline struct {
 	relays *kafka.Publisher // of the relay
 	pub    *kafka.Publisher // of dead letters and replays
 	redis  *redis.Client
+	cache  *cache.Store
 }
 
 func newPipeline(s *show) (*pipeline, error) {
@@ -45,8 +48,13 @@ func newPipeline(s *show) (*pipeline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
+	cache.Harden(opt)
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = time.Second, time.Second, time.Second, time.Second
 	p.redis = redis.NewClient(opt)
-	entries, err := views.New(p.redis, views.Config{})
+	if p.cache, err = cache.NewStore(p.redis, cache.StoreConfig{BreakerErrors: math.MaxInt32}); err != nil {
+		return nil, err
+	}
+	entries, err := views.New(p.redis, p.cache, postgres.NewReader(s.db), views.Config{})
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +140,7 @@ func (p *pipeline) run(ctx context.Context) error {
 	g.Go(func() error { return p.router.Run(ctx) })
 	g.Go(func() error { return p.sending.resend(ctx) })
 	err := g.Wait()
-	return errors.Join(err, p.sending.close(), p.relays.Close(), p.pub.Close(), p.redis.Close())
+	return errors.Join(err, p.sending.close(), p.relays.Close(), p.pub.Close(), p.cache.Close(), p.redis.Close())
 }
 
 // replay sends the dead letters back, as millrace dlt replay does.
