@@ -35,7 +35,7 @@ const (
 )
 
 // testLease is short, so that a test can outlast it.
-const testLease = time.Second
+const testLease = 3 * time.Second
 
 func startRole(t *testing.T, role, node string, db *harness.Database) *lab.Program {
 	t.Helper()

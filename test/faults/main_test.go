@@ -4,24 +4,13 @@
 package faults
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
-	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
-// envMember makes the test program a member of a consumer group, so that it can
-// be killed.
-const envMember = "MILLRACE_TEST_MEMBER"
-
+// TestMain runs the tests, or a member of a consumer group that can be killed.
 func TestMain(m *testing.M) {
-	if spec := os.Getenv(envMember); spec != "" {
-		if err := runMember(spec); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	harness.Main(m)
+	lab.RunChild(runMember)
+	lab.Main(m, "TestCrash_BetweenEffectAndOffsetCommitRepeatsNoEffect", "TestPanic_.*", "TestPoison_.*")
 }

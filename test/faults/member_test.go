@@ -3,11 +3,7 @@ package faults
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -34,11 +30,7 @@ type memberSpec struct {
 func (w *world) member(spec memberSpec) *lab.Program {
 	w.t.Helper()
 	spec.DSN, spec.Brokers, spec.Topic, spec.Group = w.db.DSN, w.conf.Brokers, w.topic, w.group
-	text, err := json.Marshal(spec)
-	require.NoError(w.t, err)
-	self, err := os.Executable()
-	require.NoError(w.t, err)
-	return lab.StartProgram(w.t, lab.ProgramConfig{Path: self, Env: []string{envMember + "=" + string(text)}})
+	return lab.StartChild(w.t, spec)
 }
 
 // crash lets a member handle n events and kills it.
@@ -61,13 +53,7 @@ func (w *world) total() (n int) {
 	return n
 }
 
-func runMember(text string) error {
-	var spec memberSpec
-	if err := json.Unmarshal([]byte(text), &spec); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+func runMember(ctx context.Context, spec memberSpec) error {
 	db, err := sql.Open("postgres", spec.DSN)
 	if err != nil {
 		return err

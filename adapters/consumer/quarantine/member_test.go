@@ -3,18 +3,13 @@ package quarantine_test
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
@@ -24,18 +19,9 @@ import (
 	"github.com/millrace-go/millrace/test/lab"
 )
 
-// envMember makes the test program a member of a consumer group, so that it can
-// be killed.
-const envMember = "MILLRACE_TEST_MEMBER"
-
+// TestMain runs the tests, or a member of a consumer group that can be killed.
 func TestMain(m *testing.M) {
-	if spec := os.Getenv(envMember); spec != "" {
-		if err := runMember(spec); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	lab.RunChild(runMember)
 	harness.Main(m)
 }
 
@@ -51,20 +37,10 @@ type memberSpec struct {
 
 func startMember(t *testing.T, spec memberSpec) *lab.Program {
 	t.Helper()
-	text, err := json.Marshal(spec)
-	require.NoError(t, err)
-	self, err := os.Executable()
-	require.NoError(t, err)
-	return lab.StartProgram(t, lab.ProgramConfig{Path: self, Env: []string{envMember + "=" + string(text)}})
+	return lab.StartChild(t, spec)
 }
 
-func runMember(text string) error {
-	var spec memberSpec
-	if err := json.Unmarshal([]byte(text), &spec); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+func runMember(ctx context.Context, spec memberSpec) error {
 	fmt.Println("at work")
 	db, err := sql.Open("postgres", spec.DSN)
 	if err != nil {
