@@ -23,7 +23,10 @@ import (
 	"github.com/millrace-go/millrace/test/lab"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	lab.Main(m, "TestContract_BadRowsParkAndDelayOnlyTheirKey", "TestTakeover_KilledLeaderLosesNothing",
+		"TestStandby_IsHandedTheLeadAtOnce", "TestParked_TooLargeMessageWaitsForItsLimit", "TestRefusal_RelayDoesNotRunOnASequenceWithACache")
+}
 
 // liveness bounds waits for what must happen in the end, on however busy a
 // machine; no test is about it. Times that users care about are logged.

@@ -22,7 +22,7 @@ import (
 	"github.com/millrace-go/millrace/test/lab"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) { lab.Main(m, "TestShedLock_KeepsToOurLocksAndWeToItsOwn") }
 
 const (
 	rounds   = 200

@@ -13,7 +13,7 @@ import (
 	"github.com/millrace-go/millrace/test/lab"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) { lab.Main(m, "TestSpring_ReadsOurDeadLettersWithItsOwnClasses") }
 
 // liveness bounds waits for what must happen in the end, a Java start on a busy
 // machine among it.
