@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/internal/backoff"
 	"github.com/millrace-go/millrace/adapters/internal/problems"
+	"github.com/millrace-go/millrace/adapters/internal/secret"
 )
 
 // Config names a Kafka cluster and how to use it. One value serves a Publisher, an
@@ -72,6 +73,10 @@ type SASL struct {
 	User      string
 	Password  Secret
 }
+
+// Secret is a password. It prints, marshals and logs as "[redacted]"; string(s) is
+// its value.
+type Secret = secret.Text
 
 // retryMax bounds the retries of one batch: more than an hour with the default
 // pauses. Sarama allocates 32 bytes for each retry of a partition, so there must be
