@@ -32,8 +32,8 @@ const (
 	EnvMavenRepository = fetch.EnvMavenRepository
 )
 
-// RequireReal reports whether EnvRequireReal asks for real servers only.
-func RequireReal() bool {
+// requireReal reports whether EnvRequireReal asks for real servers only.
+func requireReal() bool {
 	on, err := strconv.ParseBool(os.Getenv(EnvRequireReal))
 	return err == nil && on
 }

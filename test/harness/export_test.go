@@ -24,6 +24,11 @@ var _ = func() bool {
 // SharedRedis is what Redis(t) uses, for programs that are not tests.
 func SharedRedis(ctx context.Context) (*RedisServer, error) { return shared.Redis(ctx) }
 
+// ScanTopic is how ReadTopic reads.
+func ScanTopic(ctx context.Context, brokers []string, topic string, each func(Record) error) error {
+	return scanTopic(ctx, brokers, topic, each)
+}
+
 // DataDir is the folder of a private server.
 func (s *Server) DataDir() string { return s.dir }
 

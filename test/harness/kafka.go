@@ -25,6 +25,9 @@ import (
 // KafkaConfig describes a private Kafka broker. The zero value is the best that
 // the machine has.
 type KafkaConfig struct {
+	// Brokers are the addresses of a cluster that runs already. It is used instead
+	// of starting one, and the other fields are ignored. Default: none.
+	Brokers []string
 	// HeapMB is the size of the broker's heap in MiB. Default 384.
 	HeapMB int
 	// Settings are further broker settings by name; they win over the defaults,
@@ -52,6 +55,9 @@ func (k *KafkaServer) Brokers() []string { return slices.Clone(k.brokers) }
 // StartKafka starts a private Kafka broker with a log of its own in a temporary
 // folder. ctx bounds the start, not the life of the broker.
 func StartKafka(ctx context.Context, cfg KafkaConfig) (*KafkaServer, error) {
+	if len(cfg.Brokers) > 0 {
+		return externalKafka(ctx, cfg.Brokers)
+	}
 	if cfg.Twin {
 		return startKfake(ctx, cfg)
 	}
@@ -141,8 +147,8 @@ func clusterID() string {
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
-// ExternalKafka wraps a cluster that somebody else runs.
-func ExternalKafka(ctx context.Context, brokers ...string) (*KafkaServer, error) {
+// externalKafka connects to a cluster that runs already.
+func externalKafka(ctx context.Context, brokers []string) (*KafkaServer, error) {
 	at := strings.Join(brokers, ",")
 	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {

@@ -25,7 +25,7 @@ type kfakeBackend struct {
 // kfakeInstead starts a twin if Kafka is not installed, as err says, and a twin may
 // serve.
 func kfakeInstead(ctx context.Context, cfg KafkaConfig, err error) (*KafkaServer, error) {
-	if !errors.Is(err, ErrNotInstalled) || cfg.Real || RequireReal() {
+	if !errors.Is(err, ErrNotInstalled) || cfg.Real || requireReal() {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	fetch.Progress("%v; taking the in-process twin kfake", err)

@@ -24,6 +24,10 @@ import (
 // PostgresConfig describes a private Postgres server. The zero value is a fast
 // one for tests.
 type PostgresConfig struct {
+	// URL is the postgres:// URL of a server that runs already and whose user may
+	// create databases. It is used instead of starting one, and the other fields
+	// are ignored. Default: none.
+	URL string
 	// Durable turns fsync on, so that commits survive the machine. Killing the
 	// server loses no commit either way. Default off.
 	Durable bool
@@ -45,13 +49,13 @@ type PostgresServer struct {
 // DSN is the URL of an empty database of the server, called millrace.
 func (p *PostgresServer) DSN() string { return p.dsn }
 
-// AdminDSN is the URL of the server's maintenance database, as superuser.
-func (p *PostgresServer) AdminDSN() string { return p.admin }
-
 // StartPostgres starts a private Postgres server with a database of its own in a
 // temporary folder. Binaries come from the machine, or are fetched and kept if
 // there are none. ctx bounds the start, not the life of the server.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, error) {
+	if cfg.URL != "" {
+		return externalPostgres(ctx, cfg.URL)
+	}
 	bin, err := fetch.FindPostgres(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -127,9 +131,8 @@ func (c PostgresConfig) args(data string, port int) []string {
 	return args
 }
 
-// ExternalPostgres wraps a server that somebody else runs. url is a postgres://
-// URL whose user may create databases.
-func ExternalPostgres(ctx context.Context, url string) (*PostgresServer, error) {
+// externalPostgres connects to a server that runs already.
+func externalPostgres(ctx context.Context, url string) (*PostgresServer, error) {
 	u, err := parseURL(url, "postgres", "postgresql")
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)

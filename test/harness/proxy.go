@@ -31,16 +31,15 @@ type Proxy struct {
 // test. target is dialled anew for every connection: it need not be up yet.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	p, err := StartProxy(target)
+	p, err := startProxy(target)
 	if err != nil {
 		t.Fatal("harness:", err)
 	}
-	t.Cleanup(p.Close)
+	t.Cleanup(p.close)
 	return p
 }
 
-// StartProxy is NewProxy outside of tests: the caller closes it.
-func StartProxy(target string) (*Proxy, error) {
+func startProxy(target string) (*Proxy, error) {
 	port, err := proc.FreePort()
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
@@ -105,8 +104,8 @@ func (p *Proxy) Heal() error {
 	return p.listen()
 }
 
-// Close resets all connections, frees the port and waits for its goroutines.
-func (p *Proxy) Close() {
+// close resets all connections, frees the port and waits for its goroutines.
+func (p *Proxy) close() {
 	p.mu.Lock()
 	p.closed = true
 	if p.listener != nil {

@@ -47,7 +47,7 @@ func ReadTopic(t testing.TB, brokers []string, topic string) []Record {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var all []Record
-	err := ScanTopic(ctx, brokers, topic, func(r Record) error {
+	err := scanTopic(ctx, brokers, topic, func(r Record) error {
 		all = append(all, r)
 		return nil
 	})
@@ -60,9 +60,9 @@ func ReadTopic(t testing.TB, brokers []string, topic string) []Record {
 	return all
 }
 
-// ScanTopic calls each with every committed record that the topic held when it
+// scanTopic calls each with every committed record that the topic held when it
 // was called, in the order of each partition, and ends with each's first error.
-func ScanTopic(ctx context.Context, brokers []string, topic string, each func(Record) error) error {
+func scanTopic(ctx context.Context, brokers []string, topic string, each func(Record) error) error {
 	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords()) // they may be the last of their partition
 	if err != nil {

@@ -22,6 +22,9 @@ import (
 // RedisConfig describes a private Redis server. The zero value is the best that
 // the machine has, without persistence.
 type RedisConfig struct {
+	// URL is the redis://host:port of a server that runs already. It is used
+	// instead of starting one, and the other fields are ignored. Default: none.
+	URL string
 	// Durable turns the append-only file on, so that data survive Kill. Default
 	// off: the server is empty after Kill and after Restart.
 	Durable bool
@@ -46,12 +49,15 @@ func (r *RedisServer) URL() string { return r.url }
 // StartRedis starts a private Redis server. ctx bounds the start, not the life
 // of the server.
 func StartRedis(ctx context.Context, cfg RedisConfig) (*RedisServer, error) {
+	if cfg.URL != "" {
+		return externalRedis(ctx, cfg.URL)
+	}
 	if cfg.Twin {
 		return startMiniredis(ctx, cfg)
 	}
 	path, err := findRedis()
 	if err != nil {
-		if cfg.Real || RequireReal() {
+		if cfg.Real || requireReal() {
 			return nil, err
 		}
 		fetch.Progress("%v; taking the in-process twin miniredis", err)
@@ -110,8 +116,8 @@ func (c RedisConfig) file(dir string, port int) []byte {
 	return []byte(b.String())
 }
 
-// ExternalRedis wraps a server that somebody else runs. url is redis://host:port.
-func ExternalRedis(ctx context.Context, url string) (*RedisServer, error) {
+// externalRedis connects to a server that runs already.
+func externalRedis(ctx context.Context, url string) (*RedisServer, error) {
 	opt, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)

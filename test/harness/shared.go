@@ -60,7 +60,7 @@ func openOnce[T any, S interface {
 
 func (s *sharedServers) openPostgres(ctx context.Context) (*PostgresServer, error) {
 	if url := os.Getenv(EnvPostgres); url != "" {
-		return ExternalPostgres(ctx, url)
+		return externalPostgres(ctx, url)
 	}
 	if _, err := fetch.FindPostgres(ctx); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -74,7 +74,7 @@ func (s *sharedServers) openPostgres(ctx context.Context) (*PostgresServer, erro
 
 func (s *sharedServers) openKafka(ctx context.Context) (*KafkaServer, error) {
 	if brokers := brokersFromEnv(); len(brokers) > 0 {
-		return ExternalKafka(ctx, brokers...)
+		return externalKafka(ctx, brokers)
 	}
 	if _, err := fetch.FindKafka(ctx); err != nil {
 		return kfakeInstead(ctx, KafkaConfig{}, err)
@@ -88,7 +88,7 @@ func (s *sharedServers) openKafka(ctx context.Context) (*KafkaServer, error) {
 
 func (s *sharedServers) openRedis(ctx context.Context) (*RedisServer, error) {
 	if url := os.Getenv(EnvRedis); url != "" {
-		return ExternalRedis(ctx, url)
+		return externalRedis(ctx, url)
 	}
 	if _, err := findRedis(); err != nil {
 		return StartRedis(ctx, RedisConfig{})

@@ -9,18 +9,11 @@ import (
 	"time"
 )
 
-// Options says what Start is to start. The zero value asks for the embedded
-// defaults: a real Postgres in a temporary folder, and the in-process twins of
-// Kafka and Redis.
+// Options says what Start is to start. The zero value asks for a real Postgres in a
+// temporary folder, and the in-process twins of Kafka and Redis.
 type Options struct {
 	// Real asks for real Kafka and Redis servers as well.
-	Real bool
-	// PostgresURL, KafkaBrokers and RedisURL name servers that somebody else
-	// runs. An empty one means: start it.
-	PostgresURL  string
-	KafkaBrokers []string
-	RedisURL     string
-	// Postgres, Kafka and Redis configure what is started.
+	Real     bool
 	Postgres PostgresConfig
 	Kafka    KafkaConfig
 	Redis    RedisConfig
@@ -30,9 +23,9 @@ type Options struct {
 // EnvKafka and EnvRedis give.
 func OptionsFromEnv() Options {
 	return Options{
-		PostgresURL:  os.Getenv(EnvPostgres),
-		KafkaBrokers: brokersFromEnv(),
-		RedisURL:     os.Getenv(EnvRedis),
+		Postgres: PostgresConfig{URL: os.Getenv(EnvPostgres)},
+		Kafka:    KafkaConfig{Brokers: brokersFromEnv()},
+		Redis:    RedisConfig{URL: os.Getenv(EnvRedis)},
 	}
 }
 
@@ -43,8 +36,8 @@ type Servers struct {
 	Redis    *RedisServer
 }
 
-// Start starts the servers of a pipeline, or connects to those that opt names,
-// and writes one line a server to log. If one does not start, the others are
+// Start starts the servers of a pipeline, or connects to those that run already, and
+// writes one line a server to log. If one does not start, the others are
 // stopped. The caller stops them; should this process end without that, they end
 // by themselves.
 func Start(ctx context.Context, opt Options, log io.Writer) (*Servers, error) {
@@ -63,30 +56,15 @@ func Start(ctx context.Context, opt Options, log io.Writer) (*Servers, error) {
 }
 
 func (s *Servers) start(ctx context.Context, opt Options, log io.Writer) (err error) {
-	if opt.PostgresURL != "" {
-		s.Postgres, err = ExternalPostgres(ctx, opt.PostgresURL)
-	} else {
-		s.Postgres, err = StartPostgres(ctx, opt.Postgres)
-	}
-	if err != nil {
+	if s.Postgres, err = StartPostgres(ctx, opt.Postgres); err != nil {
 		return err
 	}
 	fmt.Fprintln(log, s.Postgres.Info())
-	if len(opt.KafkaBrokers) > 0 {
-		s.Kafka, err = ExternalKafka(ctx, opt.KafkaBrokers...)
-	} else {
-		s.Kafka, err = StartKafka(ctx, opt.Kafka)
-	}
-	if err != nil {
+	if s.Kafka, err = StartKafka(ctx, opt.Kafka); err != nil {
 		return err
 	}
 	fmt.Fprintln(log, s.Kafka.Info())
-	if opt.RedisURL != "" {
-		s.Redis, err = ExternalRedis(ctx, opt.RedisURL)
-	} else {
-		s.Redis, err = StartRedis(ctx, opt.Redis)
-	}
-	if err != nil {
+	if s.Redis, err = StartRedis(ctx, opt.Redis); err != nil {
 		return err
 	}
 	fmt.Fprintln(log, s.Redis.Info())

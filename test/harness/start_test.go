@@ -20,7 +20,8 @@ func TestStart_EmbeddedDefaultsAreRealPostgresAndTwins(t *testing.T) {
 	require.Regexp(t, `^postgres \d.*\nkafka kfake .*\nredis miniredis .*\n$`, log.String())
 
 	again, err := harness.Start(t.Context(), harness.Options{
-		PostgresURL: s.Postgres.DSN(), KafkaBrokers: s.Kafka.Brokers(), RedisURL: s.Redis.URL(),
+		Postgres: harness.PostgresConfig{URL: s.Postgres.DSN()}, Kafka: harness.KafkaConfig{Brokers: s.Kafka.Brokers()},
+		Redis: harness.RedisConfig{URL: s.Redis.URL()},
 	}, &log)
 	require.NoError(t, err)
 	require.Equal(t, harness.External, again.Kafka.Info().Kind)

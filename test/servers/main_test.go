@@ -50,7 +50,7 @@ func TestServe_MakesTopicsAndPrintsAddressesUntilItIsStopped(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	c.pidFile = pidFile
-	c.options = harness.Options{PostgresURL: pg.DSN(), KafkaBrokers: kafka.Brokers(), RedisURL: r.URL()}
+	c.options.Postgres.URL, c.options.Kafka.Brokers, c.options.Redis.URL = pg.DSN(), kafka.Brokers(), r.URL()
 	go func() { done <- serve(ctx, c, &out, &log) }()
 	harness.Await(t, 2*time.Minute, "the process id is written", func(context.Context) error {
 		if text, err := os.ReadFile(pidFile); err != nil || string(text) != strconv.Itoa(os.Getpid())+"\n" {

@@ -35,6 +35,18 @@ type Config struct {
 	NoKafka, NoPostgres bool
 }
 
+func (c Config) postgres() harness.PostgresConfig {
+	return harness.PostgresConfig{URL: c.Postgres, Durable: c.Durable}
+}
+
+func (c Config) kafka() harness.KafkaConfig {
+	return harness.KafkaConfig{Brokers: c.Kafka, Real: c.Real, Twin: !c.Real}
+}
+
+func (c Config) redis() harness.RedisConfig {
+	return harness.RedisConfig{URL: c.Redis, Real: c.Real, Twin: !c.Real}
+}
+
 // Set is the servers of one run.
 type Set struct {
 	Postgres string // DSN
@@ -69,13 +81,13 @@ func Start(ctx context.Context, cfg Config) (*Set, error) {
 		g.SetLimit(1) // twins first, without a fork beside them: a child inherits their probed ports until it execs
 	}
 	if !cfg.NoRedis {
-		g.Go(func() (err error) { redis, err = startRedis(ctx, cfg); return err })
+		g.Go(func() (err error) { redis, err = harness.StartRedis(ctx, cfg.redis()); return err })
 	}
 	if !cfg.NoKafka {
-		g.Go(func() (err error) { kafka, err = startKafka(ctx, cfg); return err })
+		g.Go(func() (err error) { kafka, err = harness.StartKafka(ctx, cfg.kafka()); return err })
 	}
 	if !cfg.NoPostgres {
-		g.Go(func() (err error) { pg, err = startPostgres(ctx, cfg); return err })
+		g.Go(func() (err error) { pg, err = harness.StartPostgres(ctx, cfg.postgres()); return err })
 	}
 	err := g.Wait()
 	if redis != nil {
@@ -129,27 +141,6 @@ func (s *Set) deleteTopics(ctx context.Context) error {
 	defer cl.Close()
 	_, err = kadm.NewClient(cl).DeleteTopics(ctx, s.topics...)
 	return err
-}
-
-func startPostgres(ctx context.Context, cfg Config) (*harness.PostgresServer, error) {
-	if cfg.Postgres != "" {
-		return harness.ExternalPostgres(ctx, cfg.Postgres)
-	}
-	return harness.StartPostgres(ctx, harness.PostgresConfig{Durable: cfg.Durable})
-}
-
-func startKafka(ctx context.Context, cfg Config) (*harness.KafkaServer, error) {
-	if len(cfg.Kafka) > 0 {
-		return harness.ExternalKafka(ctx, cfg.Kafka...)
-	}
-	return harness.StartKafka(ctx, harness.KafkaConfig{Real: cfg.Real, Twin: !cfg.Real})
-}
-
-func startRedis(ctx context.Context, cfg Config) (*harness.RedisServer, error) {
-	if cfg.Redis != "" {
-		return harness.ExternalRedis(ctx, cfg.Redis)
-	}
-	return harness.StartRedis(ctx, harness.RedisConfig{Real: cfg.Real, Twin: !cfg.Real})
 }
 
 // name says what a reader of results has to know: version, and whether it is
