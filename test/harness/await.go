@@ -21,7 +21,7 @@ func Await(t testing.TB, within time.Duration, what string, check func(ctx conte
 }
 
 // Until is Await outside of tests: it returns nil once check does, and an error
-// that carries check's last one when the time is up or ctx ends.
+// that wraps check's last one when the time is up or ctx ends.
 func Until(ctx context.Context, within time.Duration, check func(ctx context.Context) error) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, within)
@@ -33,7 +33,7 @@ func Until(ctx context.Context, within time.Duration, check func(ctx context.Con
 			return nil
 		}
 		if last == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
-			last = err // what was missing tells more than that the time was up
+			last = err // what was missing says more than that the time was up
 		}
 		select {
 		case <-ctx.Done():

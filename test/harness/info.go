@@ -8,7 +8,7 @@ import (
 	"github.com/millrace-go/millrace/test/internal/fetch"
 )
 
-// Kind tells what answers at a server's address.
+// Kind says what answers at a server's address.
 type Kind string
 
 // The kinds of servers.

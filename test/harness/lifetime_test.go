@@ -90,7 +90,7 @@ func TestShared_ServerOutlivesItsFirstUserOnlyForTheNext(t *testing.T) {
 	require.Equal(t, a.addr, b.addr, "the next process of the run finds the server still there")
 	second.Kill()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "over"), nil, 0o600))
-	harness.Await(t, 2*time.Minute, "the server ends with the run, and lingers no longer", func(context.Context) error {
+	harness.Await(t, 2*time.Minute, "the server ends with the run, without waiting longer", func(context.Context) error {
 		if answers(a.addr) {
 			return errors.New("it still answers")
 		}

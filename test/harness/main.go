@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main runs a package's tests, lets go of the run's servers, and fails the
+// Main runs a package's tests, releases the servers of the run, and fails the
 // package if its tests passed but left goroutines behind. It does not return.
 //
 //	func TestMain(m *testing.M) { harness.Main(m) }
@@ -29,13 +29,13 @@ func runTests(m *testing.M) int {
 	allowed := []goleak.Option{
 		// Sarama's metrics keep one clock for the life of the process.
 		goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
-		// go-redis sees up to a second after Close that it need not dial a dead server again.
+		// go-redis notices only up to a second after Close that it need not dial a dead server again.
 		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"),
 		// Watermill's test suite leaves these when a message comes once more after it has stopped reading.
 		goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/internal/subscriber.(*multiplier).Subscribe.func2"),
 		goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/internal/subscriber.(*multiplier).Subscribe.func3"),
 	}
-	// What ends by itself is no leak, however slow the machine.
+	// A goroutine that ends by itself is not a leak, however slow the machine is.
 	if err := Until(ctx, 20*time.Second, func(context.Context) error { return goleak.Find(allowed...) }); err != nil {
 		fmt.Fprintln(os.Stderr, "harness: goroutines were left behind:", err)
 		return 1

@@ -98,7 +98,7 @@ func TestPostgres_PausedPostmasterTakesNoNewConnections(t *testing.T) {
 	require.NoError(t, within(t, old, 30*time.Second, "SELECT 1"))
 
 	require.NoError(t, lab.PausePostmaster(p))
-	require.NoError(t, within(t, old, 30*time.Second, "SELECT 1"), "a connection that was open goes on")
+	require.NoError(t, within(t, old, 30*time.Second, "SELECT 1"), "an open connection keeps working")
 	answer := asked(t, fresh)
 	requireSilence(t, answer)
 	require.NoError(t, p.Resume())

@@ -18,17 +18,17 @@ import (
 type Proxy struct {
 	addr, target string
 
-	mu       sync.Mutex
-	listener net.Listener // nil while cut
-	pairs    map[*pair]struct{}
-	delay    time.Duration
-	open     chan struct{} // closed while bytes may flow
-	closed   bool
-	wg       sync.WaitGroup
+	mu          sync.Mutex
+	listener    net.Listener // nil while cut
+	connections map[*connection]struct{}
+	delay       time.Duration
+	open        chan struct{} // closed while bytes may flow
+	closed      bool
+	wg          sync.WaitGroup
 }
 
 // NewProxy starts a proxy to target, host:port, that is closed at the end of the
-// test. target is dialled anew for every connection: it need not be up yet.
+// test. Each connection dials target again, so it need not be up yet.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	p, err := startProxy(target)
@@ -44,7 +44,7 @@ func startProxy(target string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{addr: proc.Loopback(port), target: target, pairs: map[*pair]struct{}{}, open: make(chan struct{})}
+	p := &Proxy{addr: proc.Loopback(port), target: target, connections: map[*connection]struct{}{}, open: make(chan struct{})}
 	close(p.open)
 	if err := p.listen(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
@@ -127,7 +127,7 @@ func (p *Proxy) unblock() {
 }
 
 func (p *Proxy) drop() {
-	for c := range p.pairs {
+	for c := range p.connections {
 		c.reset()
 	}
 }

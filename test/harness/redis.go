@@ -127,7 +127,7 @@ func externalRedis(ctx context.Context, url string) (*RedisServer, error) {
 	if err := c.Ping(ctx).Err(); err != nil {
 		return nil, fmt.Errorf("redis at %s: %w", opt.Addr, err)
 	}
-	text, _ := c.Info(ctx, "server").Result() // not every server tells
+	text, _ := c.Info(ctx, "server").Result() // not every server says
 	_, version, _ := strings.Cut(text, "redis_version:")
 	info := Info{Name: "redis", Kind: External, Version: firstField(version), How: "at " + opt.Addr}
 	return &RedisServer{Server: runningServer(info, opt.Addr), url: url}, nil

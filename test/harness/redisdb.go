@@ -37,8 +37,8 @@ func Redis(t testing.TB) *redis.Client {
 	return c
 }
 
-// allotRedis takes the next logical database that no test has. Database 0 keeps
-// the books; a test that died loses its database after an hour.
+// allotRedis takes the next logical database that no test has. Database 0
+// records which are taken; a test that died loses its database after an hour.
 func allotRedis(ctx context.Context, opt *redis.Options) (int, error) {
 	c := redis.NewClient(opt)
 	defer c.Close()
@@ -73,9 +73,9 @@ func freeRedis(t testing.TB, c *redis.Client, opt *redis.Options) {
 	}
 	db := c.Options().DB
 	_ = c.Close()
-	books := redis.NewClient(opt)
-	defer books.Close()
-	if err := books.Del(ctx, allotment(db)).Err(); err != nil {
+	admin := redis.NewClient(opt)
+	defer admin.Close()
+	if err := admin.Del(ctx, allotment(db)).Err(); err != nil {
 		t.Log("harness: free redis database:", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // into: twins cannot be paused, external servers cannot be touched.
 var ErrUnsupported = proc.ErrUnsupported
 
-// backend is what serves: a process, an in-process twin, or somebody else's server.
+// backend is what serves: a process, an in-process twin, or a server that was there before.
 type backend interface {
 	Start(ctx context.Context) error // serves and answers when it returns
 	Stop(ctx context.Context) error  // clean end
@@ -40,7 +40,7 @@ func newServer(info Info, addr, dir string, b backend) *Server {
 	return &Server{info: info, addr: addr, dir: dir, backend: b}
 }
 
-// runningServer is a server that somebody else started and stops.
+// runningServer is a server that another process started and stops.
 func runningServer(info Info, addr string) *Server {
 	return &Server{info: info, addr: addr, backend: external{}, up: true}
 }

@@ -111,7 +111,7 @@ func (s *sharedServers) externalKafka() *KafkaServer {
 	return s.kafka
 }
 
-// release stops the twins of this process and lets go of the shared servers.
+// release stops the twins of this process and releases the shared servers.
 func (s *sharedServers) release(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -35,10 +35,10 @@ import (
 // A client (attach) takes NAME.start, then use, then reads NAME.json if NAME.alive
 // is held, and starts a supervisor otherwise; then it frees NAME.start and keeps
 // use. A supervisor (supervise) takes NAME.alive, starts the server, writes
-// NAME.json and looks four times a second whether anybody holds use. If nobody has
-// for idleTimeout, or over exists, it takes NAME.start and looks once more: a
+// NAME.json and checks four times a second whether any process holds use. If none has
+// for idleTimeout, or over exists, it takes NAME.start and checks once more: a
 // client that came in between holds NAME.start or use, and the server stays. If
-// nobody came, it stops the server while it holds NAME.start, so that the next
+// none came, it stops the server while it holds NAME.start, so that the next
 // client waits and then starts a new one. A supervisor whose folder disappears, or
 // that gets SIGTERM, stops its server at once.
 
@@ -98,7 +98,7 @@ func runSupervisor(args []string) int {
 	return 0
 }
 
-// supervise starts the server, writes its address, and stops it when nobody has
+// supervise starts the server, writes its address, and stops it when no client has
 // used the folder for a while.
 func supervise(dir, name string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

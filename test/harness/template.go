@@ -43,7 +43,7 @@ func cloneDatabase(ctx context.Context, admin, name, template string) error {
 const templateLock = 7305400617440913203
 
 // migratedTemplate makes a database with the lines' migrations unless another
-// process has made it meanwhile. Its name tells sets of migrations apart, so that
+// process has made it meanwhile. Its name differs for each set of migrations, so that
 // packages, reruns and versions of the tree share a server.
 func migratedTemplate(ctx context.Context, admin, name string, lines []migrations.Line) error {
 	db, err := sql.Open("postgres", admin)

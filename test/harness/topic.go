@@ -71,7 +71,7 @@ func Group(t testing.TB) string {
 	return name
 }
 
-// uniqueName is a name that tells the test and is good for topics and groups.
+// uniqueName is a name for topics and groups that names the test.
 func uniqueName(t testing.TB) string {
 	name := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-_", r) || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
@@ -129,8 +129,8 @@ func topicReady(ctx context.Context, adm *kadm.Client, name string, partitions i
 	return nil
 }
 
-// cleanKafka tidies up after a test; a broker that the test took down is no
-// reason to fail.
+// cleanKafka cleans up after a test. A broker that the test took down does not fail
+// it.
 func cleanKafka(t testing.TB, brokers []string, do func(context.Context, *kadm.Client, string) error, name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -131,10 +131,10 @@ var sqlFiles = patterns{
 	},
 }
 
-// The fixed folders. "docs" and "deploy" hold no Go.
+// The fixed folders. "deploy", "docs" and "findings" hold no Go.
 var (
-	topFolders      = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "outbox", "sql", "test"}
-	foldersWithout  = []string{"deploy", "docs"}
+	topFolders      = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "findings", "outbox", "sql", "test"}
+	foldersWithout  = []string{"deploy", "docs", "findings"}
 	adapterFolders  = []string{"cache", "consumer", "internal", "kafka", "notifier", "pipeline", "schedule", "telemetry", "watermillsql"}
 	notifierFolders = []string{"codec", "gateway", "httpapi", "orm", "passwords", "postgres", "views"}
 	testFolders     = []string{"bare", "e2e", "faults", "harness", "house", "internal", "interop", "lab", "outboxtest", "report", "servers"}

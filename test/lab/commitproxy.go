@@ -21,13 +21,13 @@ const (
 	LoseServer                    // as LoseReply, and no connection is taken afterwards
 )
 
-// CommitProxy stands before a Postgres server and can spoil a COMMIT. Its methods
+// CommitProxy is a proxy to a Postgres server that can break a COMMIT. Its methods
 // are safe for concurrent use.
 type CommitProxy struct {
 	listener net.Listener
 	server   string
 	fault    atomic.Int32
-	spoiled  atomic.Int32
+	broken   atomic.Int32
 	closed   atomic.Bool
 	wg       sync.WaitGroup
 }
@@ -52,11 +52,11 @@ func NewCommitProxy(t testing.TB, dsn string) (p *CommitProxy, through string) {
 	return p, u.String()
 }
 
-// SpoilNext lets fault befall the next COMMIT, and no further one.
-func (p *CommitProxy) SpoilNext(fault CommitFault) { p.fault.Store(int32(fault)) }
+// BreakNext makes fault happen to the next COMMIT, and to that one alone.
+func (p *CommitProxy) BreakNext(fault CommitFault) { p.fault.Store(int32(fault)) }
 
-// Spoiled is how many COMMITs have been spoilt.
-func (p *CommitProxy) Spoiled() int { return int(p.spoiled.Load()) }
+// Broken is how many COMMITs have been broken.
+func (p *CommitProxy) Broken() int { return int(p.broken.Load()) }
 
 func (p *CommitProxy) accept() {
 	for {
@@ -90,10 +90,10 @@ func (p *CommitProxy) forward(client, server net.Conn, mute *atomic.Bool) {
 		if bytes.Contains(buf[:n], []byte("COMMIT\x00")) {
 			switch fault := CommitFault(p.fault.Swap(int32(PassOn))); fault {
 			case LoseCommit:
-				p.spoiled.Add(1)
+				p.broken.Add(1)
 				return
 			case LoseReply, LoseServer:
-				p.spoiled.Add(1)
+				p.broken.Add(1)
 				p.closed.Store(fault == LoseServer)
 				mute.Store(true)
 			}
@@ -104,8 +104,8 @@ func (p *CommitProxy) forward(client, server net.Conn, mute *atomic.Bool) {
 	}
 }
 
-// answer carries the server's bytes back, or drops the connection at the first
-// one it is to keep to itself.
+// answer copies the server's bytes back. Once mute is set it drops the connection
+// at the first byte.
 func answer(client, server net.Conn, mute *atomic.Bool) {
 	defer func() { _, _ = client.Close(), server.Close() }()
 	buf := make([]byte, 64<<10)

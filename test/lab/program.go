@@ -166,7 +166,7 @@ func (p *Program) Kill() {
 // Pause freezes the program and its children until Resume.
 func (p *Program) Pause() error { return proc.FreezeTree(p.PID()) }
 
-// Resume lets a paused program go on.
+// Resume lets a paused program continue.
 func (p *Program) Resume() error { return proc.ThawTree(p.PID()) }
 
 func (p *Program) ended() bool {

@@ -142,12 +142,12 @@ func runWorld(t *testing.T, seed uint64) {
 		all.Go(func() {
 			one, many := i.Handler(w.effect), i.Batch(w.effect)
 			for range rounds {
-				p.SpoilNext([]lab.CommitFault{lab.PassOn, lab.PassOn, lab.PassOn, lab.LoseReply, lab.LoseCommit}[w.intN(5)])
+				p.BreakNext([]lab.CommitFault{lab.PassOn, lab.PassOn, lab.PassOn, lab.LoseReply, lab.LoseCommit}[w.intN(5)])
 				w.deliver(ctx, one, many)
 				if w.intN(8) == 0 { // a long time passes: only events that look old may be folded
 					w.s.exec(`UPDATE consumer_inbox b SET applied_at = applied_at - interval '40 days' FROM old_event o WHERE o.id = b.event_id`)
 					if _, err := i.Prune(ctx); err != nil {
-						p.SpoilNext(lab.PassOn) // its own commit may be lost
+						p.BreakNext(lab.PassOn) // its own commit may be lost
 					}
 				}
 			}

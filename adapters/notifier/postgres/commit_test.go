@@ -28,7 +28,7 @@ func through(t *testing.T, cfg postgres.Config) (*storage, *lab.CommitProxy, *po
 func TestDo_KnowsItCommittedWhenTheAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	s, p, reader := through(t, postgres.Config{})
-	p.SpoilNext(lab.LoseReply)
+	p.BreakNext(lab.LoseReply)
 	id, err := s.add(t.Context(), t)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, s.commits.Load())
@@ -40,7 +40,7 @@ func TestDo_KnowsItCommittedWhenTheAnswerIsLost(t *testing.T) {
 func TestDo_KnowsItDidNotCommitWhenTheRequestIsLost(t *testing.T) {
 	t.Parallel()
 	s, p, reader := through(t, postgres.Config{})
-	p.SpoilNext(lab.LoseCommit)
+	p.BreakNext(lab.LoseCommit)
 	id, err := s.add(t.Context(), t)
 	require.ErrorContains(t, err, "rolled back")
 	require.NotErrorIs(t, err, postgres.ErrCommitUnknown)
@@ -52,7 +52,7 @@ func TestDo_KnowsItDidNotCommitWhenTheRequestIsLost(t *testing.T) {
 func TestDo_SaysSoWhenTheOutcomeCannotBeKnown(t *testing.T) {
 	t.Parallel()
 	s, p, _ := through(t, postgres.Config{ResolveWait: 200 * time.Millisecond})
-	p.SpoilNext(lab.LoseServer)
+	p.BreakNext(lab.LoseServer)
 	_, err := s.add(t.Context(), t)
 	require.ErrorIs(t, err, postgres.ErrCommitUnknown)
 	require.Zero(t, s.commits.Load())

@@ -49,8 +49,7 @@ func repository() (*url.URL, error) {
 
 // fetchJars puts the jars into dir: by HTTPS from the repository, or else with
 // Maven, which has its own mirrors and proxies. what names them for the user,
-// with their size. Whoever delivers them, their checksums are those of this
-// program.
+// with their size. Either way they must have the checksums that this program has.
 func fetchJars(ctx context.Context, what string, jars []artifact, dir string) error {
 	repo, err := repository()
 	if err != nil {

@@ -27,7 +27,7 @@ func descendants(pid int) []int {
 	return collect(children, pid)
 }
 
-// Alive reports whether the process exists and is no zombie.
+// Alive reports whether the process exists and is not a zombie.
 func Alive(pid int) bool {
 	state, _, ok := stat(pid)
 	return ok && state != "Z" && state != "X"

@@ -99,7 +99,7 @@ func allFrozen(pids []int) bool {
 	return !slices.ContainsFunc(pids, func(pid int) bool { return !frozen(pid) })
 }
 
-// ThawTree lets a process and all its descendants go on.
+// ThawTree lets a process and all its descendants continue.
 func ThawTree(pid int) error {
 	for _, p := range descendants(pid) {
 		_ = syscall.Kill(p, syscall.SIGCONT)
@@ -120,7 +120,7 @@ func KillTree(pid int) error {
 }
 
 // flock takes a lock on f that the kernel releases when this process ends. It
-// reports false if wait is false and somebody else holds it.
+// reports false if wait is false and another open file holds it.
 func flock(f *os.File, exclusive, wait bool) (bool, error) {
 	how := syscall.LOCK_SH
 	if exclusive {

@@ -14,7 +14,7 @@ import (
 // FreePort returns a TCP port of the loopback interface that nobody listens on,
 // and that no process of this user is given again while this one lives: a server
 // may be slow to start, or down for a while. The port lies below the range from
-// which the kernel takes the ports of outgoing connections. FreePort knocks
+// which the kernel takes the ports of outgoing connections. FreePort dials
 // instead of listening: a child that another goroutine starts at that moment
 // would inherit the listener, and hold the port until it execs.
 func FreePort() (int, error) {
@@ -46,7 +46,7 @@ type reservations struct {
 
 var ports reservations
 
-// reserve reports whether port was nobody's, and is ours now.
+// reserve reports whether port was free, and is ours now.
 func (r *reservations) reserve(port int) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

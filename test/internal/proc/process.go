@@ -30,7 +30,7 @@ type Process struct {
 	Log string
 	// StopSignal asks for a clean end. AbortSignal is what the cleaner sends.
 	StopSignal, AbortSignal string
-	// Crashed tidies up after Kill. It may be nil.
+	// Crashed cleans up after Kill. It may be nil.
 	Crashed func()
 
 	cmd  *exec.Cmd

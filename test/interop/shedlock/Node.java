@@ -22,8 +22,8 @@ import org.springframework.jdbc.datasource.SingleConnectionDataSource;
  * URL. It does what each line of its input says:
  *
  * <pre>
- * lock NAME MOST LEAST   answers granted or refused; milliseconds
- * extend MOST LEAST      answers extended or lost
+ * lock NAME MAX MIN   answers granted or refused; milliseconds
+ * extend MAX MIN      answers extended or lost
  * unlock                 answers unlocked
  * contend NAME ROUNDS    takes and frees the lock so often, tells the witness of each
  *                        coming and going, and answers done
@@ -86,8 +86,8 @@ public final class Node {
         }
     }
 
-    private Optional<SimpleLock> lock(String name, long most, long least) {
-        return locks.lock(new LockConfiguration(Instant.now(), name, Duration.ofMillis(most), Duration.ofMillis(least)));
+    private Optional<SimpleLock> lock(String name, long max, long min) {
+        return locks.lock(new LockConfiguration(Instant.now(), name, Duration.ofMillis(max), Duration.ofMillis(min)));
     }
 
     private void contend(String name, int rounds) throws InterruptedException {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { lab.Main(m, "TestShedLock_KeepsToOurLocksAndWeToIt
 
 const (
 	rounds   = 200
-	patience = 3 * time.Minute
+	liveness = 3 * time.Minute
 	minute   = time.Minute
 )
 
@@ -97,7 +97,7 @@ func (p *pair) start(args ...string) {
 // hear returns Java's next line.
 func (p *pair) hear() (line string) {
 	p.t.Helper()
-	harness.Await(p.t, patience, "java answers", func(context.Context) error {
+	harness.Await(p.t, liveness, "java answers", func(context.Context) error {
 		l, _, whole := strings.Cut(p.java.Stdout()[p.said:], "\n")
 		if !whole {
 			return errors.New("it has not")
@@ -121,7 +121,7 @@ func (p *pair) take(name string, lease time.Duration) (lock.Grant, error) {
 // soon waits until our node gets the lock.
 func (p *pair) soon(name string) (g lock.Grant) {
 	p.t.Helper()
-	harness.Await(p.t, patience, "the lock comes free", func(context.Context) (err error) {
+	harness.Await(p.t, liveness, "the lock comes free", func(context.Context) (err error) {
 		g, err = p.take(name, minute)
 		return err
 	})
@@ -139,7 +139,7 @@ func both(t *testing.T, run func(t *testing.T, p *pair)) {
 func TestShedLock_ExcludesUsAndWeExcludeItOverHundredsOfRounds(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, p *pair) {
-		deadline := time.Now().Add(patience)
+		deadline := time.Now().Add(liveness)
 		for times, changes := 1, 0; changes <= 20; times++ {
 			require.True(t, time.Now().Before(deadline), "they do not contend")
 			p.contend(deadline)
@@ -224,7 +224,7 @@ func TestShedLock_TakesOverFromOurDeadAndWeFromIts(t *testing.T) {
 	both(t, func(t *testing.T, p *pair) {
 		dead, err := p.take("ours", 300*time.Millisecond)
 		require.NoError(t, err)
-		harness.Await(t, patience, "java takes over", func(context.Context) error {
+		harness.Await(t, liveness, "java takes over", func(context.Context) error {
 			if p.tell("lock ours 60000 0") != "granted" {
 				return errors.New("not yet")
 			}
@@ -252,7 +252,7 @@ func TestShedLock_TakingOverRaisesTheFenceAndRefusesOurLateWrite(t *testing.T) {
 		return p.locks.Guard(t.Context(), tx, old)
 	}
 	require.NoError(t, guard(), "while it holds")
-	harness.Await(t, patience, "java takes over", func(context.Context) error {
+	harness.Await(t, liveness, "java takes over", func(context.Context) error {
 		if p.tell("lock job 60000 0") != "granted" {
 			return errors.New("not yet")
 		}

@@ -59,7 +59,7 @@ type Set struct {
 	stops  []func(context.Context) error
 }
 
-// Names tells which server served, for people and for JSON.
+// Names says which server served, for people and for JSON.
 type Names struct {
 	Postgres string `json:"postgres,omitempty"`
 	Kafka    string `json:"kafka,omitempty"`

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// pair is one proxied connection.
-type pair struct {
+// connection is one connection through a proxy: its client's and its target's.
+type connection struct {
 	ended chan struct{} // closed by reset
 
 	mu    sync.Mutex
@@ -15,8 +15,8 @@ type pair struct {
 	over  bool
 }
 
-// add makes conn part of the pair, or closes it if the pair is over.
-func (c *pair) add(conn *net.TCPConn) bool {
+// add makes conn part of the connection, or closes it if the connection is over.
+func (c *connection) add(conn *net.TCPConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
@@ -28,7 +28,7 @@ func (c *pair) add(conn *net.TCPConn) bool {
 }
 
 // reset ends both connections with a TCP reset.
-func (c *pair) reset() {
+func (c *connection) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
@@ -48,15 +48,15 @@ type chunk struct {
 	due   time.Time
 }
 
-// serve carries one connection to its end.
+// serve copies the bytes of one connection until it ends.
 func (p *Proxy) serve(client *net.TCPConn) {
-	c := &pair{ended: make(chan struct{})}
+	c := &connection{ended: make(chan struct{})}
 	defer c.reset()
-	if !c.add(client) || !p.admit(c) {
+	if !c.add(client) || !p.register(c) {
 		_ = client.Close()
 		return
 	}
-	defer p.dismiss(c)
+	defer p.unregister(c)
 	conn, err := net.DialTimeout("tcp", p.target, 10*time.Second)
 	if err != nil {
 		return
@@ -66,37 +66,37 @@ func (p *Proxy) serve(client *net.TCPConn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { p.carry(c, client, target) })
-	both.Go(func() { p.carry(c, target, client) })
+	both.Go(func() { p.copyBytes(c, client, target) })
+	both.Go(func() { p.copyBytes(c, target, client) })
 	both.Wait()
 }
 
-func (p *Proxy) admit(c *pair) bool {
+func (p *Proxy) register(c *connection) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || p.listener == nil {
 		return false
 	}
-	p.pairs[c] = struct{}{}
+	p.connections[c] = struct{}{}
 	return true
 }
 
-func (p *Proxy) dismiss(c *pair) {
+func (p *Proxy) unregister(c *connection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.pairs, c)
+	delete(p.connections, c)
 }
 
-// weather is what a chunk meets now.
-func (p *Proxy) weather() (delay time.Duration, open <-chan struct{}) {
+// faults are the delay and the block that apply now.
+func (p *Proxy) faults() (delay time.Duration, open <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.delay, p.open
 }
 
-// carry moves bytes one way. Reading and writing have a goroutine each, so that
+// copyBytes copies one direction. Reading and writing have a goroutine each, so that
 // a delay holds up every byte by the same time and costs no throughput.
-func (p *Proxy) carry(c *pair, from, to *net.TCPConn) {
+func (p *Proxy) copyBytes(c *connection, from, to *net.TCPConn) {
 	chunks := make(chan chunk, 1024)
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -105,7 +105,7 @@ func (p *Proxy) carry(c *pair, from, to *net.TCPConn) {
 			buf := make([]byte, 32<<10)
 			n, err := from.Read(buf)
 			if n > 0 {
-				delay, _ := p.weather()
+				delay, _ := p.faults()
 				select {
 				case chunks <- chunk{bytes: buf[:n], due: time.Now().Add(delay)}:
 				case <-c.ended:
@@ -119,7 +119,7 @@ func (p *Proxy) carry(c *pair, from, to *net.TCPConn) {
 	})
 	defer reading.Wait()
 	for ch := range chunks {
-		if !p.hold(c, ch.due) {
+		if !p.waitFor(c, ch.due) {
 			return
 		}
 		if _, err := to.Write(ch.bytes); err != nil {
@@ -127,11 +127,11 @@ func (p *Proxy) carry(c *pair, from, to *net.TCPConn) {
 			return
 		}
 	}
-	_ = to.CloseWrite() // the other direction may still have something to say
+	_ = to.CloseWrite() // the other direction may still have bytes to send
 }
 
-// hold waits until a chunk may arrive; false if its connection ends first.
-func (p *Proxy) hold(c *pair, due time.Time) bool {
+// waitFor waits until a chunk may arrive; false if its connection ends first.
+func (p *Proxy) waitFor(c *connection, due time.Time) bool {
 	if wait := time.Until(due); wait > 0 {
 		select {
 		case <-time.After(wait):
@@ -140,10 +140,10 @@ func (p *Proxy) hold(c *pair, due time.Time) bool {
 		}
 	}
 	for {
-		_, open := p.weather()
+		_, open := p.faults()
 		select {
 		case <-open:
-			if _, now := p.weather(); now == open {
+			if _, now := p.faults(); now == open {
 				return true
 			}
 		case <-c.ended:
