@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -28,9 +29,12 @@ func notDownloaded(ctx context.Context, missing, err error) error {
 	return fmt.Errorf("%w (tried to download it: %w)", missing, err)
 }
 
+// progressOut is where Progress prints, a variable for the tests.
+var progressOut io.Writer = os.Stderr
+
 // Progress prints one line about something that takes a while.
 func Progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "harness: "+format+"\n", args...)
+	fmt.Fprintf(progressOut, "harness: "+format+"\n", args...)
 }
 
 // cacheDir is where downloads are kept between runs. For root it is a folder

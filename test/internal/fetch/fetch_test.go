@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +23,7 @@ import (
 // is one with an empty PATH.
 
 func TestMain(m *testing.M) {
+	progressOut = io.Discard
 	stallLimit, retryPause, progressEvery = 500*time.Millisecond, time.Millisecond, time.Millisecond
 	os.Exit(m.Run())
 }
