@@ -87,7 +87,7 @@ func TestMembership_AFleetGoesOnWithoutItsTable(t *testing.T) {
 	}}}, outbox.FleetConfig{})
 	require.NoError(t, err)
 	background(t, f.Run)
-	require.ErrorContains(t, <-told, "announce on the fleet's roster: pq: relation \"outbox_roster\" does not exist")
+	require.ErrorContains(t, <-told, "announce to the fleet: pq: relation \"outbox_roster\" does not exist")
 	require.Eventually(t, func() bool { return f.Relay("a").Status().Leading }, 2*time.Minute, time.Millisecond)
 	epoch, renewed := f.Relay("a").Status().Epoch, leaseEnd(t, s.db)
 	require.Eventually(t, func() bool { return leaseEnd(t, s.db).After(renewed.Add(time.Second)) }, 2*time.Minute, 10*time.Millisecond, "it renews its lease")
