@@ -27,9 +27,9 @@ type windowModel struct {
 }
 
 type windowDelivery struct {
-	records []*consumed
-	offsets []int64
-	gaveWay bool
+	records  []*consumed
+	offsets  []int64
+	released bool
 }
 
 const nullKey = "\x00"
@@ -79,7 +79,7 @@ func (m *windowModel) take(t *rapid.T) {
 	m.out = append(m.out, d)
 	full := 0
 	for _, d := range m.out {
-		if !d.gaveWay {
+		if !d.released {
 			full++
 		}
 	}
@@ -130,23 +130,23 @@ func (m *windowModel) checkAhead(t *rapid.T, offset int64) {
 	}
 }
 
-func (m *windowModel) settle(t *rapid.T) {
+func (m *windowModel) answer(t *rapid.T) {
 	if len(m.out) == 0 {
 		return
 	}
 	i := rapid.IntRange(0, len(m.out)-1).Draw(t, "which")
 	refuseFrom := rapid.IntRange(0, 8).Draw(t, "refuse from")
-	m.settleAt(i, func(n int) bool { return n < refuseFrom })
+	m.answerAt(i, func(n int) bool { return n < refuseFrom })
 }
 
-// settleAll acknowledges up to n deliveries.
-func (m *windowModel) settleAll(t *rapid.T, n int) {
+// ackAll acknowledges up to n deliveries.
+func (m *windowModel) ackAll(t *rapid.T, n int) {
 	for range min(n, len(m.out)) {
-		m.settleAt(rapid.IntRange(0, len(m.out)-1).Draw(t, "which"), func(int) bool { return true })
+		m.answerAt(rapid.IntRange(0, len(m.out)-1).Draw(t, "which"), func(int) bool { return true })
 	}
 }
 
-func (m *windowModel) settleAt(i int, ok func(n int) bool) {
+func (m *windowModel) answerAt(i int, ok func(n int) bool) {
 	d := m.out[i]
 	m.out = append(m.out[:i:i], m.out[i+1:]...)
 	acked := make([]bool, len(d.records))
@@ -156,29 +156,29 @@ func (m *windowModel) settleAt(i int, ok func(n int) bool) {
 			m.lastDone[m.keys[o]] = max(m.lastDone[m.keys[o]], o)
 		}
 	}
-	if d.gaveWay {
+	if d.released {
 		m.w.finishPart(d.records, acked, m.now)
 	} else {
 		m.w.finish(d.records, acked, m.now)
 	}
 }
 
-// settleLanes answers a delivery in part: every record of some of its keys.
-func (m *windowModel) settleLanes(t *rapid.T) {
+// answerLanes answers a delivery in part: every record of some of its keys.
+func (m *windowModel) answerLanes(t *rapid.T) {
 	if len(m.out) == 0 {
 		return
 	}
 	d := m.out[rapid.IntRange(0, len(m.out)-1).Draw(t, "which")]
 	chosen := map[*lane]bool{}
 	refuseFrom := rapid.IntRange(0, 8).Draw(t, "refuse from")
-	part, rest := new(windowDelivery), new(windowDelivery)
+	part, remaining := new(windowDelivery), new(windowDelivery)
 	var acked []bool
 	for i, r := range d.records {
 		if _, seen := chosen[r.lane]; !seen {
 			chosen[r.lane] = rapid.Bool().Draw(t, "choose lane")
 		}
 		if !chosen[r.lane] {
-			rest.records, rest.offsets = append(rest.records, r), append(rest.offsets, d.offsets[i])
+			remaining.records, remaining.offsets = append(remaining.records, r), append(remaining.offsets, d.offsets[i])
 			continue
 		}
 		ok := len(acked) < refuseFrom
@@ -188,11 +188,11 @@ func (m *windowModel) settleLanes(t *rapid.T) {
 			m.lastDone[m.keys[r.offset]] = max(m.lastDone[m.keys[r.offset]], r.offset)
 		}
 	}
-	if !d.gaveWay {
+	if !d.released {
 		m.w.freeSlot()
 	}
-	rest.gaveWay = true
-	*d = *rest
+	remaining.released = true
+	*d = *remaining
 	m.w.finishPart(part.records, acked, m.now)
 }
 
@@ -226,7 +226,7 @@ func (m *windowModel) check(t *rapid.T) {
 func (m *windowModel) finish(t *rapid.T) {
 	for range 8 * (len(m.order) + 4) {
 		for len(m.out) > 0 {
-			m.settleAt(0, func(int) bool { return true })
+			m.answerAt(0, func(int) bool { return true })
 		}
 		m.now = m.now.Add(time.Second)
 		m.take(t)
@@ -246,8 +246,8 @@ func TestWindow_KeepsOrderAndLowWaterMarkUnderRandomAnswers(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"add":    m.add,
 			"take":   m.take,
-			"settle": m.settle,
-			"part":   m.settleLanes,
+			"answer": m.answer,
+			"part":   m.answerLanes,
 			"wait": func(t *rapid.T) {
 				m.now = m.now.Add(time.Duration(rapid.IntRange(1, 500).Draw(t, "ms")) * time.Millisecond)
 			},
@@ -264,7 +264,7 @@ func TestWindow_LeavesNothingFinishedAboveTheMarkWhenItCloses(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"add":    m.add,
 			"take":   m.take,
-			"settle": func(t *rapid.T) { m.settleAll(t, 1) },
+			"answer": func(t *rapid.T) { m.ackAll(t, 1) },
 			"":       m.check,
 		})
 		finished := len(m.finished)
@@ -274,7 +274,7 @@ func TestWindow_LeavesNothingFinishedAboveTheMarkWhenItCloses(t *testing.T) {
 		m.w.close()
 		for range 8 * (len(m.order) + 4) {
 			m.take(t)
-			m.settleAll(t, len(m.out))
+			m.ackAll(t, len(m.out))
 		}
 		for o := range m.finished {
 			if o >= m.w.lowWater {

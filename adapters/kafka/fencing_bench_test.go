@@ -161,7 +161,7 @@ func paced(b *testing.B, send func([]outbox.Entry)) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// read tells the age of each record of topic that is committed.
+// read reports the age of each committed record of topic.
 func read(ctx context.Context, brokers []string, topic string, took chan<- time.Duration) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMinBytes(1))

@@ -31,7 +31,7 @@ func TestPublisher_KeepsOrderOverRetriableAnswers(t *testing.T) {
 			t.Parallel()
 			cluster, brokers := fake(t, topic, 3)
 			pub := newPublisher(t, brokers)
-			cluster.Fault(kfake.Fault{ // by chance: by count, the same request could be hit for ever
+			cluster.Fault(kfake.Fault{ // by chance: by count, the same request could be hit forever
 				Keys: []kmsg.Key{kmsg.Produce}, Err: code, Count: -1,
 				When: func(kmsg.Request) bool { return rand.IntN(3) == 0 },
 			})

@@ -74,23 +74,23 @@ func version(r harness.Record) int64 {
 	return v
 }
 
-// verdicts collects what became of entries and how often each was told.
+// verdicts collects the verdicts on entries, and how often each was given.
 type verdicts struct {
 	errs  []error
-	told  []atomic.Int32
+	times []atomic.Int32
 	wg    sync.WaitGroup
 	wrong atomic.Bool // something was given up
 }
 
 func newVerdicts(n int) *verdicts {
-	v := &verdicts{errs: make([]error, n), told: make([]atomic.Int32, n)}
+	v := &verdicts{errs: make([]error, n), times: make([]atomic.Int32, n)}
 	v.wg.Add(n)
 	return v
 }
 
 func (v *verdicts) ack(offset int) func(i int, err error) {
 	return func(i int, err error) {
-		if v.told[offset+i].Add(1) > 1 {
+		if v.times[offset+i].Add(1) > 1 {
 			return // require would not be allowed on this goroutine; check reports it
 		}
 		v.errs[offset+i] = err
@@ -114,7 +114,7 @@ func (v *verdicts) check(t testing.TB, entries []outbox.Entry) {
 	}
 	failed := map[string]int{}
 	for i := range entries {
-		require.EqualValues(t, 1, v.told[i].Load(), "acks of entry %d", i)
+		require.EqualValues(t, 1, v.times[i].Load(), "acks of entry %d", i)
 		key := entries[i].Topic + "/" + entries[i].Key
 		if v.errs[i] != nil {
 			failed[key] = i

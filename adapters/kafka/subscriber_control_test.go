@@ -79,7 +79,7 @@ func TestSubscriber_SeekGoesBackAndForth(t *testing.T) {
 	require.Equal(t, map[int32]int64{0: 100}, committed(t, group, topic))
 }
 
-func TestSubscriber_TellsOfStuckHandlers(t *testing.T) {
+func TestSubscriber_ReportsStuckHandlers(t *testing.T) {
 	t.Parallel()
 	topic, group := harness.Topic(t, 1), harness.Group(t)
 	produce(t, topic, 1, 1)
@@ -118,7 +118,7 @@ func TestSubscriber_SeesNewPartitions(t *testing.T) {
 	require.Equal(t, int32(0), <-assigned)
 	_, err = kadm.NewClient(independent(t)).CreatePartitions(t.Context(), 1, topic)
 	require.NoError(t, err)
-	require.Equal(t, int32(1), <-assigned, "the partition that stays is not assigned anew")
+	require.Equal(t, int32(1), <-assigned, "the partition that stays is not assigned again")
 }
 
 func TestSubscriber_WaitsForItsTopic(t *testing.T) {
@@ -163,7 +163,7 @@ func TestSubscriber_BatchesHoldWhatIsThereAndCommitByMessage(t *testing.T) {
 				b.Nack()
 				break
 			}
-			done.note(t, msg)
+			done.record(t, msg)
 			msg.Ack()
 		}
 		<-b.Context().Done()
@@ -209,7 +209,7 @@ func TestSubscriber_SettledKeysOfABatchGoOnWhileOthersAreAtWork(t *testing.T) {
 			held = append(held, m)
 			continue
 		}
-		done.note(t, m)
+		done.record(t, m)
 		m.Ack()
 	}
 	stuck.Release()
@@ -217,20 +217,20 @@ func TestSubscriber_SettledKeysOfABatchGoOnWhileOthersAreAtWork(t *testing.T) {
 		b := nextBatch()
 		for _, m := range b.Messages {
 			require.NotEqual(t, kept, keyOf(m), "a key that is at work was delivered again")
-			done.note(t, m)
+			done.record(t, m)
 		}
 		b.Ack()
 	}
 	require.NoError(t, stuck.Context().Err(), "the rest of the batch is still at work")
 	for _, m := range held {
-		done.note(t, m)
+		done.record(t, m)
 		m.Ack()
 	}
 	<-stuck.Context().Done()
 	for done.count() < 20 {
 		b := nextBatch()
 		for _, m := range b.Messages {
-			done.note(t, m)
+			done.record(t, m)
 		}
 		b.Ack()
 	}

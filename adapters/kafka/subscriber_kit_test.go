@@ -126,7 +126,7 @@ func newJournal() *journal {
 	return &journal{times: map[place]int{}, perKey: map[string][]string{}}
 }
 
-func (j *journal) note(t testing.TB, msg *message.Message) {
+func (j *journal) record(t testing.TB, msg *message.Message) {
 	at, key := placeOf(t, msg), keyOf(msg)
 	j.mu.Lock()
 	defer j.mu.Unlock()

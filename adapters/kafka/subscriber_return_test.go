@@ -24,7 +24,7 @@ func TestSubscriber_PartitionThatComesBackIsFetchedAgain(t *testing.T) {
 	handle(subscribe(t, sub, topic), func(msg *message.Message) {
 		select {
 		case <-released:
-			done.note(t, msg)
+			done.record(t, msg)
 			msg.Ack()
 		case <-msg.Context().Done():
 		}

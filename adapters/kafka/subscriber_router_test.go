@@ -34,7 +34,7 @@ func TestSubscriber_RouterCloseHarmsNoHealthyMessage(t *testing.T) {
 				return errors.New("context ended")
 			case <-time.After(10 * time.Millisecond):
 			}
-			done.note(t, msg)
+			done.record(t, msg)
 			return nil
 		})
 		ran := make(chan error, 1)

@@ -28,7 +28,7 @@ func TestSubscriber_GracefulStopsDuplicateNothing(t *testing.T) {
 		sub := newSubscriber(t, group, kafka.SubscriberConfig{Concurrency: 8})
 		wait := handle(subscribe(t, sub, topic), func(msg *message.Message) {
 			<-time.After(rand.N(3 * time.Millisecond)) // the handler's work
-			done.note(t, msg)
+			done.record(t, msg)
 			msg.Ack()
 		})
 		target := n
@@ -135,7 +135,7 @@ func TestSubscriber_RebalancesDuplicateNothingWhileHandlersAreQuick(t *testing.T
 	done := newJournal()
 	work := func(msg *message.Message) {
 		<-time.After(rand.N(4 * time.Millisecond))
-		done.note(t, msg)
+		done.record(t, msg)
 		msg.Ack()
 	}
 	cfg := kafka.SubscriberConfig{Concurrency: 2, RevokeGrace: 5 * time.Second}
@@ -165,11 +165,11 @@ func TestSubscriber_CommitNeverPassesAnUnfinishedMessage(t *testing.T) {
 	sub := newSubscriber(t, group, cfg)
 	wait := handle(subscribe(t, sub, topic), func(msg *message.Message) {
 		if rand.IntN(100) == 0 {
-			held.note(t, msg)
+			held.record(t, msg)
 			return // a handler that never answers
 		}
 		<-time.After(rand.N(5 * time.Millisecond))
-		done.note(t, msg)
+		done.record(t, msg)
 		msg.Ack()
 	})
 	for range 3 { // while it runs, until everything is stuck behind what is held
@@ -184,7 +184,7 @@ func TestSubscriber_CommitNeverPassesAnUnfinishedMessage(t *testing.T) {
 
 	cfg.DrainTimeout = 0
 	sub = newSubscriber(t, group, cfg)
-	handle(subscribe(t, sub, topic), func(msg *message.Message) { done.note(t, msg); msg.Ack() })
+	handle(subscribe(t, sub, topic), func(msg *message.Message) { done.record(t, msg); msg.Ack() })
 	require.Eventually(t, func() bool { done.mu.Lock(); defer done.mu.Unlock(); return len(done.times) == n }, liveness, 10*time.Millisecond)
 }
 
@@ -263,7 +263,7 @@ func TestSubscriber_NackedMessageComesAgainBeforeTheNextOfItsKey(t *testing.T) {
 			msg.Nack()
 			return
 		}
-		done.note(t, msg)
+		done.record(t, msg)
 		msg.Ack()
 	})
 	require.Eventually(t, func() bool { return done.count() == n }, liveness, time.Millisecond)

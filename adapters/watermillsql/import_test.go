@@ -226,13 +226,13 @@ func TestImport_StopsAtWhatItCannotTake(t *testing.T) {
 			require.ErrorAs(t, i.Run(t.Context()), &row, "following, too")
 			require.Empty(t, moved(t, db), "its batch is not moved")
 
-			var told []int64
+			var refused []int64
 			cfg.Refused = func(_ context.Context, row *watermillsql.RowError) error {
-				told = append(told, row.Row.Offset)
+				refused = append(refused, row.Row.Offset)
 				return nil
 			}
 			require.EqualValues(t, 1, importAll(t, db, cfg).Skipped)
-			require.Equal(t, []int64{2}, told)
+			require.Equal(t, []int64{2}, refused)
 			require.Equal(t, []string{"a=1", "a=2"}, moved(t, db))
 		})
 	}
