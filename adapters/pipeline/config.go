@@ -84,9 +84,7 @@ func (c Config) withDefaults() Config {
 	c.Jobs.StopTimeout = cmp.Or(c.Jobs.StopTimeout, c.DrainTimeout)
 	c.Relay.Name = cmp.Or(c.Relay.Name, "relay")
 	c.Logger = cmp.Or(c.Logger, slog.Default())
-	if _, traced := c.Logger.Handler().(*telemetry.Handler); !traced {
-		c.Logger = slog.New(telemetry.NewHandler(c.Logger.Handler()))
-	}
+	c.Logger = slog.New(telemetry.NewHandler(c.Logger.Handler()))
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
 	}

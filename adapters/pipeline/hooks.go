@@ -48,10 +48,10 @@ func (p *Pipeline) relayHooks() outbox.Hooks {
 }
 
 func (p *Pipeline) consumerHooks() consumer.Hooks {
-	log, m, own := p.cfg.Logger, p.count.consumers, p.cfg.Consumer.Hooks
+	log, counting, own := p.cfg.Logger, p.count.consumers.Hooks(), p.cfg.Consumer.Hooks
 	hooks := own
 	hooks.Delivered = hook.Tee1(func(d consumer.Delivery) {
-		m.Delivered(d.Topic, d.Group, string(d.Outcome), string(d.Disposition), d.Duration)
+		counting.Delivered(d)
 		if d.Outcome == consumer.OutcomeDeadLettered {
 			log.WarnContext(traced(d), "message became a dead letter", "group", d.Group, "topic", d.Topic, "partition", d.Partition,
 				"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
@@ -59,13 +59,13 @@ func (p *Pipeline) consumerHooks() consumer.Hooks {
 	}, own.Delivered)
 	hooks.Retrying = hook.Tee1(func(r consumer.RetryInfo) {
 		d := r.Delivery
-		m.Retried(d.Topic, d.Group)
+		counting.Retrying(r)
 		log.WarnContext(traced(d), "handler tries again", "group", d.Group, "topic", d.Topic, "message", d.MessageID,
 			"attempts", d.Attempts, "error", r.Err, "in", r.Wait.String())
 	}, own.Retrying)
 	hooks.DeadLetterFailed = hook.Tee1(func(r consumer.RetryInfo) {
 		d := r.Delivery
-		m.DeadLetterRefused(d.Topic, d.Group)
+		counting.DeadLetterFailed(r)
 		log.WarnContext(traced(d), "dead letter could not be published", "group", d.Group, "topic", d.Topic, "message", d.MessageID,
 			"error", r.Err, "again_in", r.Wait.String())
 	}, own.DeadLetterFailed)
@@ -80,14 +80,14 @@ func traced(d consumer.Delivery) context.Context {
 
 // breakerHooks log and count what the breaker of a group pauses.
 func (p *Pipeline) breakerHooks() consumer.Hooks {
-	log, m := p.cfg.Logger, p.count.consumers
+	log, counting := p.cfg.Logger, p.count.consumers.Hooks()
 	return consumer.Hooks{
 		Paused: func(b consumer.BreakerStatus) {
-			m.Paused(b.Topic, b.Group, b.Partition, true)
+			counting.Paused(b)
 			log.Warn("group is paused", "group", b.Group, "topic", b.Topic, "partition", b.Partition, "error", b.Err)
 		},
 		Resumed: func(b consumer.BreakerStatus) {
-			m.Paused(b.Topic, b.Group, b.Partition, false)
+			counting.Resumed(b)
 			log.Info("group goes on", "group", b.Group, "topic", b.Topic, "partition", b.Partition)
 		},
 	}
@@ -95,9 +95,7 @@ func (p *Pipeline) breakerHooks() consumer.Hooks {
 
 func (p *Pipeline) inboxHooks(group string, own inbox.Hooks) inbox.Hooks {
 	return inbox.Hooks{
-		Committed: hook.Tee1(func(c inbox.Commit) {
-			p.count.consumers.Committed(c.Topic, c.Group, c.Applied, c.Duplicates, c.Failed, c.CommitTook)
-		}, own.Committed),
+		Committed: hook.Tee1(p.count.consumers.InboxHooks().Committed, own.Committed),
 		Pruned: hook.Tee2(func(rows int, err error) {
 			if err != nil {
 				p.cfg.Logger.Warn("inbox not pruned", "group", group, "rows", rows, "error", err)
@@ -106,12 +104,9 @@ func (p *Pipeline) inboxHooks(group string, own inbox.Hooks) inbox.Hooks {
 	}
 }
 
-// lockHooks are those of the locker, which knows of each run under a lock. A task
-// that failed is logged by whoever ran it: the scheduler, of a job.
+// lockHooks are those of the locker, which knows of each run under a lock.
 func (p *Pipeline) lockHooks() lock.Hooks {
-	logged := lock.LogHooks(p.cfg.Logger)
-	logged.Finished = nil
-	return logged.Tee(p.count.jobs.LockHooks()).Tee(p.cfg.JobLocks.Hooks)
+	return lock.LogHooks(p.cfg.Logger).Tee(p.count.jobs.Hooks()).Tee(p.cfg.JobLocks.Hooks)
 }
 
 // jobHooks are those of the scheduler, which knows of slots.
@@ -120,7 +115,7 @@ func (p *Pipeline) jobHooks() schedule.Hooks {
 }
 
 func (p *Pipeline) cacheHooks() cache.Hooks {
-	log, m, own := p.cfg.Logger, p.count.cache, p.cfg.Cache.Hooks
+	log, m, own := p.cfg.Logger, p.count.cache.Hooks(), p.cfg.Cache.Hooks
 	return cache.Hooks{
 		Requested: hook.Tee2(m.Requested, own.Requested),
 		Loaded: func(name string, took time.Duration, err error) {

@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/adapters/telemetry/cachemetrics"
+	"github.com/millrace-go/millrace/adapters/telemetry/consumermetrics"
 	"github.com/millrace-go/millrace/adapters/telemetry/jobmetrics"
 )
 
@@ -16,8 +18,8 @@ import (
 type metrics struct {
 	own       *prometheus.Registry
 	relay     *telemetry.RelayMetrics
-	consumers *telemetry.ConsumerMetrics
-	cache     *telemetry.CacheMetrics
+	consumers *consumermetrics.Metrics
+	cache     *cachemetrics.Metrics
 	jobs      *jobmetrics.Metrics
 }
 
@@ -25,8 +27,8 @@ func newMetrics(db *sql.DB, relay string) (*metrics, error) {
 	m := &metrics{own: prometheus.NewRegistry()}
 	var errs [5]error
 	m.relay, errs[0] = telemetry.NewRelayMetrics(m.own, relay)
-	m.consumers, errs[1] = telemetry.NewConsumerMetrics(m.own)
-	m.cache, errs[2] = telemetry.NewCacheMetrics(m.own)
+	m.consumers, errs[1] = consumermetrics.New(m.own)
+	m.cache, errs[2] = cachemetrics.New(m.own)
 	m.jobs, errs[3] = jobmetrics.New(m.own)
 	errs[4] = m.own.Register(collectors.NewDBStatsCollector(db, "postgres"))
 	return m, errors.Join(errs[:]...)

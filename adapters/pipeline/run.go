@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
-	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/outbox"
 )
 
 // Job adds a job that the scheduler runs at its times, once on however many nodes,
@@ -160,9 +160,8 @@ func runAfter(ctx context.Context, ready <-chan struct{}, run func(context.Conte
 
 func (p *Pipeline) watchLag(ctx context.Context) error {
 	p.count.relay.Follow(p.parts.Relay.Status)
-	p.count.relay.WatchLag(ctx, func(ctx context.Context) (telemetry.Lag, error) {
-		l, err := p.parts.Store.LagOf(ctx, p.cfg.Relay.Name)
-		return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, err
+	p.count.relay.WatchLag(ctx, func(ctx context.Context) (outbox.Lag, error) {
+		return p.parts.Store.LagOf(ctx, p.cfg.Relay.Name)
 	}, 0)
 	return nil
 }

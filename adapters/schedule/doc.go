@@ -1,23 +1,20 @@
-// Package schedule runs scheduled jobs once, on however many nodes: locks with
-// the meaning of ShedLock, a fence that is checked in the transaction of the
-// effect, a cron scheduler as in Spring, and a history of the runs.
-//
-// A [Locker] takes a lock, runs a task under it and frees it:
-//
-//	locks, err := schedule.NewPostgresLocks(db)
-//	locker, err := schedule.NewLocker(locks, schedule.LockerConfig{})
-//	result := locker.Do(ctx, schedule.Lock{Name: "report", AtMostFor: 4 * time.Minute, AtLeastFor: 10 * time.Second}, task)
-//
-// While the task runs, its lock is renewed; if that does not work out, the task's
-// context is cancelled with [ErrLockLost] as its cause. Since a process can be
-// frozen just then, a task that writes calls [Guard] in the same transaction:
-// it fails once somebody else has, or could have, the lock.
+// Package schedule runs scheduled jobs once, however many nodes there are: a cron
+// scheduler as in Spring, on the locks of package lock, with a history of the runs.
 //
 // A [Scheduler] runs [Job]s at the times of their schedules. Each such time is a
 // slot with one row in the history, so a slot is run once whatever the clocks of
-// the nodes say.
+// the nodes say. The task of a job runs under the job's lock: it calls lock.Guard,
+// or [Complete], in the transactions in which it writes.
 //
-// Locks are kept in Postgres ([NewPostgresLocks], in ShedLock's own table, so
-// that Java nodes take part), in Redis ([NewRedisLocks], in ShedLock's format) or
-// in memory ([NewMemoryLocks]). Package locktest has what they all keep to.
+//	scheduler, err := schedule.NewScheduler(locker, history, []schedule.Job{{
+//		Name: "report", Schedule: "0 */5 * * * *", LockAtLeastFor: "PT10S", Run: report,
+//	}}, schedule.SchedulerConfig{})
+//	err = scheduler.Run(ctx)
+//
+// An [Operator] lists the jobs and their runs, and asks for a run now.
+//
+// # For implementers
+//
+// A store of runs implements [History], which is told of each [Run] and
+// [Definition]. Package historytest tests what every history must do.
 package schedule

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"time"
 
 	"github.com/millrace-go/millrace/adapters/schedule"
@@ -77,4 +79,116 @@ func ExampleParseSchedule() {
 	// 0 30 8 ? * MON#1 -> Mon 7 Dec 08:30
 	// PT90M -> Sun 22 Nov 13:30
 	// 0 0 0 31 2 * -> "0 0 0 31 2 *" never comes: there is no such date
+}
+
+// runOnce runs job until its task has run once; a service runs its scheduler until
+// it is told to stop.
+func runOnce(history schedule.History, hooks schedule.Hooks, job schedule.Job) error {
+	locker, err := lock.NewLocker(lock.NewMemory(), lock.Config{})
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	once := schedule.Hooks{Slot: func(schedule.Slot) { stop() }}
+	scheduler, err := schedule.NewScheduler(locker, history, []schedule.Job{job}, schedule.SchedulerConfig{Node: "node-1", Hooks: hooks.Tee(once)})
+	if err != nil {
+		return err
+	}
+	return scheduler.Run(ctx)
+}
+
+// A job at a fixed rate, on locks and a history in memory.
+func ExampleScheduler() {
+	err := runOnce(schedule.NewMemoryHistory(), schedule.Hooks{}, schedule.Job{
+		Name: "greet", Schedule: "PT0.1S",
+		Run: func(context.Context) error {
+			fmt.Println("hello")
+			return nil
+		},
+	})
+	fmt.Println(err)
+	// Output:
+	// hello
+	// <nil>
+}
+
+// The history has one run for each slot, with its outcome.
+func ExampleMemoryHistory() {
+	history := schedule.NewMemoryHistory()
+	err := runOnce(history, schedule.Hooks{}, schedule.Job{
+		Name: "report", Schedule: "PT0.1S", Run: func(context.Context) error { return errors.New("no paper") },
+	})
+	for _, r := range history.Runs("report") {
+		fmt.Println(r.Job, r.Node, r.Outcome, r.Error, r.Attempt)
+	}
+	fmt.Println(err)
+	// Output:
+	// report node-1 error no paper 1
+	// <nil>
+}
+
+// A task knows its slot: the same on whichever node, and again after a crash.
+func ExampleCurrentRun() {
+	err := runOnce(schedule.NewMemoryHistory(), schedule.Hooks{}, schedule.Job{
+		Name: "report", Schedule: "PT0.1S",
+		Run: func(ctx context.Context) error {
+			run, ok := schedule.CurrentRun(ctx)
+			fmt.Println(ok, run.Job, run.ScheduledAt.UnixMilli()%100, run.Attempt)
+			return nil
+		},
+	})
+	fmt.Println(err)
+	// Output:
+	// true report 0 1
+	// <nil>
+}
+
+// What an operator needs to know goes into the log: here a run that failed.
+func ExampleLogHooks() {
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "slot" {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	err := runOnce(schedule.NewMemoryHistory(), schedule.LogHooks(log), schedule.Job{
+		Name: "report", Schedule: "PT0.1S", Run: func(context.Context) error { return errors.New("no paper") },
+	})
+	fmt.Println(err)
+	// Output:
+	// level=WARN msg="job failed" job=report verdict=ran error="no paper"
+	// <nil>
+}
+
+// Everything that is wrong with the jobs is reported at once, before any of them
+// runs.
+func ExampleNewScheduler() {
+	locker, err := lock.NewLocker(lock.NewMemory(), lock.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = schedule.NewScheduler(locker, schedule.NewMemoryHistory(), []schedule.Job{
+		{Name: "report", Schedule: "0 0 0 31 2 *", LockAtMostFor: "soon", Missed: "perhaps"},
+	}, schedule.SchedulerConfig{})
+	fmt.Println(err)
+	// Output:
+	// scheduler: job "report": Schedule: "0 0 0 31 2 *" never comes: there is no such date
+	// job "report": LockAtMostFor: must be a duration such as PT10S, 10s or 10000 (milliseconds), is "soon"
+	// job "report": Run: must not be nil
+	// job "report": Missed: must be run-once, skip or run-all, is "perhaps"
+}
+
+// Durations are read as Spring reads them.
+func ExampleParseDuration() {
+	for _, text := range []string{"PT4M", "P1DT2H", "90s", "10000"} {
+		d, err := schedule.ParseDuration(text)
+		fmt.Println(text, d, err)
+	}
+	// Output:
+	// PT4M 4m0s <nil>
+	// P1DT2H 26h0m0s <nil>
+	// 90s 1m30s <nil>
+	// 10000 10s <nil>
 }

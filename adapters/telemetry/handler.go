@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Names of the fields that Handler adds, as OpenTelemetry names them.
+// Names of the fields that the handler adds, as OpenTelemetry names them.
 const (
 	FieldTraceID    = "trace_id"
 	FieldSpanID     = "span_id"
@@ -27,12 +27,20 @@ func Link(traceparent string) slog.Attr {
 	return slog.String(FieldLinkTraceID, t.ID())
 }
 
-// Handler is a slog.Handler that adds to each line, at the top level and also
-// after WithGroup: trace_id, span_id and trace_flags of the context; topic,
+// NewHandler returns a slog.Handler that adds to each line, at the top level and
+// also after WithGroup: trace_id, span_id and trace_flags of the context; topic,
 // partition, offset and group of the Kafka record the context carries; and the
 // attributes given to [ContextWithAttrs]. No attribute is longer than
-// [MaxAttrBytes]. Byte slices are logged by their length only.
-type Handler struct {
+// [MaxAttrBytes]. Byte slices are logged by their length only. inner writes the
+// lines; if it is such a handler already, it is returned as it is.
+func NewHandler(inner slog.Handler) slog.Handler {
+	if h, ok := inner.(*handler); ok {
+		return h
+	}
+	return &handler{inner: inner}
+}
+
+type handler struct {
 	inner  slog.Handler // holds the attributes from before the first group
 	groups []group      // open groups, outermost first
 }
@@ -43,42 +51,37 @@ type group struct {
 	attrs []slog.Attr
 }
 
-var _ slog.Handler = (*Handler)(nil)
-
-// NewHandler wraps inner, which writes the lines.
-func NewHandler(inner slog.Handler) *Handler { return &Handler{inner: inner} }
-
 // Enabled reports what the wrapped handler reports.
-func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
+func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.inner.Enabled(ctx, level)
 }
 
 // WithAttrs returns a handler that adds attrs inside the open groups.
-func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if len(attrs) == 0 {
 		return h
 	}
 	capped := capAttrs(attrs)
 	if len(h.groups) == 0 {
-		return &Handler{inner: h.inner.WithAttrs(capped)}
+		return &handler{inner: h.inner.WithAttrs(capped)}
 	}
 	groups := slices.Clone(h.groups)
 	last := &groups[len(groups)-1]
 	last.attrs = append(slices.Clip(last.attrs), capped...)
-	return &Handler{inner: h.inner, groups: groups}
+	return &handler{inner: h.inner, groups: groups}
 }
 
 // WithGroup returns a handler that puts later attributes under name; the fields
 // of the context stay at the top.
-func (h *Handler) WithGroup(name string) slog.Handler {
+func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
-	return &Handler{inner: h.inner, groups: append(slices.Clip(h.groups), group{name: name})}
+	return &handler{inner: h.inner, groups: append(slices.Clip(h.groups), group{name: name})}
 }
 
 // Handle writes the line.
-func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	attrs := make([]slog.Attr, 0, r.NumAttrs())
 	r.Attrs(func(a slog.Attr) bool {
 		attrs = append(attrs, capAttr(a))

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"time"
 
+	"github.com/millrace-go/millrace/adapters/internal/hook"
 	"github.com/millrace-go/millrace/outbox"
 )
 
@@ -23,32 +24,18 @@ func (m *RelayMetrics) Hooks(next outbox.Hooks) outbox.Hooks {
 		Retrying:    func(err error, _ time.Duration) { m.errors.WithLabelValues(errorKind(err)).Inc() },
 	}
 	return outbox.Hooks{
-		Leading:     then(own.Leading, next.Leading),
+		Leading:     hook.Tee1(own.Leading, next.Leading),
 		Stopped:     next.Stopped,
 		Waiting:     next.Waiting,
-		HandingOver: then(own.HandingOver, next.HandingOver),
-		Read:        then(own.Read, next.Read),
-		Acked:       then2(own.Acked, next.Acked),
-		Delivered:   then2(own.Delivered, next.Delivered),
-		Saved:       then2(own.Saved, next.Saved),
-		Unsaved:     then(own.Unsaved, next.Unsaved),
-		Parked:      then(own.Parked, next.Parked),
-		Retrying:    then2(own.Retrying, next.Retrying),
+		HandingOver: hook.Tee1(own.HandingOver, next.HandingOver),
+		Read:        hook.Tee1(own.Read, next.Read),
+		Acked:       hook.Tee2(own.Acked, next.Acked),
+		Delivered:   hook.Tee2(own.Delivered, next.Delivered),
+		Saved:       hook.Tee2(own.Saved, next.Saved),
+		Unsaved:     hook.Tee1(own.Unsaved, next.Unsaved),
+		Parked:      hook.Tee1(own.Parked, next.Parked),
+		Retrying:    hook.Tee2(own.Retrying, next.Retrying),
 	}
-}
-
-func then[A any](first, next func(A)) func(A) {
-	if next == nil {
-		return first
-	}
-	return func(a A) { first(a); next(a) }
-}
-
-func then2[A, B any](first, next func(A, B)) func(A, B) {
-	if next == nil {
-		return first
-	}
-	return func(a A, b B) { first(a, b); next(a, b) }
 }
 
 func (m *RelayMetrics) read(i outbox.ReadInfo) {

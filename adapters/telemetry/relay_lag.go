@@ -3,36 +3,29 @@ package telemetry
 import (
 	"context"
 	"time"
+
+	"github.com/millrace-go/millrace/outbox"
 )
 
-// Lag is how far a relay is behind; pgstore's Store.Lag counts it.
-type Lag struct {
-	Messages int64         // committed and not yet acknowledged
-	Age      time.Duration // of the oldest of them; 0 if none
-	Parked   int64
-}
-
-// LagFunc measures the lag of a relay.
-type LagFunc func(ctx context.Context) (Lag, error)
-
 type measuredLag struct {
-	Lag
+	outbox.Lag
 	at time.Time
 }
 
 const (
 	// lagTimeout bounds one count, which takes time in proportion to the backlog.
 	lagTimeout = 10 * time.Second
-	// lagRest is how many times as long as it took a count is rested from, so
-	// that counting never takes more than a twentieth of one connection.
-	lagRest = 19
+	// lagPause is the pause after a count, in multiples of what the count took: so
+	// counting never takes more than a twentieth of one connection.
+	lagPause = 19
 )
 
-// WatchLag measures now, and then each every, until ctx ends; 0 means 15 s. It
-// measures more seldom while a measurement takes long. One that does not succeed
-// within 10 s leaves the gauges as they are, which outbox_lag_timestamp_seconds
-// shows, and counts in relay_errors_total as kind "lag".
-func (m *RelayMetrics) WatchLag(ctx context.Context, lag LagFunc, every time.Duration) {
+// WatchLag calls lag now and then at the interval every, until ctx ends; 0 means
+// 15 s. It measures less often while a measurement takes long. One that does not
+// succeed within 10 s leaves the gauges as they are, which
+// outbox_lag_timestamp_seconds shows, and counts in relay_errors_total as kind
+// "lag". pgstore's Store.LagOf measures.
+func (m *RelayMetrics) WatchLag(ctx context.Context, lag func(context.Context) (outbox.Lag, error), every time.Duration) {
 	if every <= 0 {
 		every = 15 * time.Second
 	}
@@ -46,11 +39,11 @@ func (m *RelayMetrics) WatchLag(ctx context.Context, lag LagFunc, every time.Dur
 		}
 		began := time.Now()
 		m.measure(ctx, lag)
-		t.Reset(max(every, lagRest*time.Since(began)))
+		t.Reset(max(every, lagPause*time.Since(began)))
 	}
 }
 
-func (m *RelayMetrics) measure(ctx context.Context, lag LagFunc) {
+func (m *RelayMetrics) measure(ctx context.Context, lag func(context.Context) (outbox.Lag, error)) {
 	limited, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
 	l, err := lag(limited)

@@ -2,12 +2,13 @@ package telemetry
 
 import (
 	"errors"
-	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace-go/millrace/adapters/telemetry/internal/prom"
 	"github.com/millrace-go/millrace/outbox"
 )
 
@@ -27,22 +28,15 @@ type RelayMetrics struct {
 	gapAges gapAges
 }
 
-// seconds are the buckets of what a relay does, from a local database to a
-// broker far away.
-var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
-
 // endToEnd has further buckets for catching up after an outage.
-var endToEnd = append(seconds[1:len(seconds):len(seconds)], 30, 60, 300, 1800)
+var endToEnd = append(slices.Clone(prom.Seconds[1:]), 30, 60, 300, 1800)
 
 // NewRelayMetrics registers the metrics of a relay. Each carries the name of the
 // relay as the label "relay", so that one process can have several; an empty name
 // leaves the label out. It returns an error, having registered nothing, if reg
 // has metrics of these names already.
 func NewRelayMetrics(reg prometheus.Registerer, relay string) (*RelayMetrics, error) {
-	if reg == nil {
-		return nil, errors.New("relay metrics: registerer: is nil")
-	}
-	if relay != "" {
+	if reg != nil && relay != "" {
 		reg = prometheus.WrapRegistererWith(prometheus.Labels{"relay": relay}, reg)
 	}
 	m := &RelayMetrics{
@@ -70,32 +64,12 @@ func NewRelayMetrics(reg prometheus.Registerer, relay string) (*RelayMetrics, er
 	for _, source := range []outbox.WakeSource{outbox.WakeNone, outbox.WakePoll, outbox.WakeCall, outbox.WakeNotify} {
 		m.reads.WithLabelValues(string(source))
 	}
-	if err := m.register(reg); err != nil {
-		return nil, fmt.Errorf("relay metrics: %w", err)
-	}
-	return m, nil
+	return m, prom.Register(reg, "relay metrics", m.topics.published, m.topics.latency, m.parked, m.handedOver, m.unsaved, m.payload,
+		m.errors, m.reads, m.batch, m.readTime, m.publishTime, m.saveDuration, stateCollector{m})
 }
 
 func timing(name, help string) prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: seconds})
-}
-
-// register registers all or nothing.
-func (m *RelayMetrics) register(reg prometheus.Registerer) error {
-	var done []prometheus.Collector
-	for _, c := range []prometheus.Collector{
-		m.topics.published, m.topics.latency, m.parked, m.handedOver, m.unsaved, m.payload, m.errors, m.reads,
-		m.batch, m.readTime, m.publishTime, m.saveDuration, stateCollector{m},
-	} {
-		if err := reg.Register(c); err != nil {
-			for _, d := range done {
-				reg.Unregister(d)
-			}
-			return err
-		}
-		done = append(done, c)
-	}
-	return nil
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: prom.Seconds})
 }
 
 // Follow makes the metrics show what status, a Relay's Status, tells at each

@@ -307,17 +307,17 @@ func TestRelayMetrics_MeasureTheLagAtABoundedCost(t *testing.T) {
 		var fault atomic.Pointer[error]
 		var took atomic.Int64
 		began := time.Now()
-		go w.metrics.WatchLag(ctx, func(ctx context.Context) (telemetry.Lag, error) {
+		go w.metrics.WatchLag(ctx, func(ctx context.Context) (outbox.Lag, error) {
 			calls.Add(1)
 			select {
 			case <-ctx.Done():
-				return telemetry.Lag{}, ctx.Err()
+				return outbox.Lag{}, ctx.Err()
 			case <-time.After(time.Duration(took.Load())):
 			}
 			if err := fault.Load(); err != nil {
-				return telemetry.Lag{}, *err
+				return outbox.Lag{}, *err
 			}
-			return telemetry.Lag{Messages: 7, Age: 90 * time.Second, Parked: 3}, nil
+			return outbox.Lag{Messages: 7, Age: 90 * time.Second, Parked: 3}, nil
 		}, 0)
 		time.Sleep(time.Second)
 		w.equal(7, "outbox_pending_messages")

@@ -12,49 +12,47 @@ import (
 // LevelTrace is the slog level of Watermill's trace messages.
 const LevelTrace = slog.LevelDebug - 4
 
-// WatermillLogger lets Watermill log through slog. Fields come in the order of
-// their names, so that lines are stable; fields that would print a whole message
-// are left out. A line about an error that has a method Traceparent, as package
-// consumer's Trace gives it, is written under that trace: a logger of Watermill is
-// told no context, but it is told the error.
-type WatermillLogger struct{ log *slog.Logger }
-
-var _ watermill.LoggerAdapter = (*WatermillLogger)(nil)
-
-// NewWatermillLogger logs to log; nil means slog.Default.
-func NewWatermillLogger(log *slog.Logger) *WatermillLogger {
+// NewWatermillLogger returns a logger for Watermill that writes to log; nil means
+// slog.Default. Fields come in the order of their names, so that lines are stable;
+// fields that would print a whole message are left out. A line about an error that
+// has a method Traceparent, as package consumer's Trace gives it, is written under
+// that trace: Watermill gives its logger no context, but it gives it the error.
+func NewWatermillLogger(log *slog.Logger) watermill.LoggerAdapter {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &WatermillLogger{log: log}
+	return &watermillLogger{log: log}
 }
 
+// watermillLogger is Watermill's view of a slog.Logger.
+type watermillLogger struct{ log *slog.Logger }
+
 // Error logs at slog's error level, with err as the attribute "error".
-func (l *WatermillLogger) Error(msg string, err error, fields watermill.LogFields) {
+func (l *watermillLogger) Error(msg string, err error, fields watermill.LogFields) {
 	l.emit(slog.LevelError, msg, err, fields)
 }
 
 // Info logs at slog's info level.
-func (l *WatermillLogger) Info(msg string, fields watermill.LogFields) {
+func (l *watermillLogger) Info(msg string, fields watermill.LogFields) {
 	l.emit(slog.LevelInfo, msg, nil, fields)
 }
 
 // Debug logs at slog's debug level.
-func (l *WatermillLogger) Debug(msg string, fields watermill.LogFields) {
+func (l *watermillLogger) Debug(msg string, fields watermill.LogFields) {
 	l.emit(slog.LevelDebug, msg, nil, fields)
 }
 
 // Trace logs at LevelTrace.
-func (l *WatermillLogger) Trace(msg string, fields watermill.LogFields) {
+func (l *watermillLogger) Trace(msg string, fields watermill.LogFields) {
 	l.emit(LevelTrace, msg, nil, fields)
 }
 
 // With returns a logger that adds fields to every line.
-func (l *WatermillLogger) With(fields watermill.LogFields) watermill.LoggerAdapter {
-	return &WatermillLogger{log: slog.New(l.log.Handler().WithAttrs(fieldAttrs(fields)))}
+func (l *watermillLogger) With(fields watermill.LogFields) watermill.LoggerAdapter {
+	return &watermillLogger{log: slog.New(l.log.Handler().WithAttrs(fieldAttrs(fields)))}
 }
 
-func (l *WatermillLogger) emit(level slog.Level, msg string, err error, fields watermill.LogFields) {
+func (l *watermillLogger) emit(level slog.Level, msg string, err error, fields watermill.LogFields) {
 	ctx := contextOf(err)
 	if !l.log.Enabled(ctx, level) {
 		return

@@ -35,10 +35,7 @@ func observed(ctx context.Context, store *pgstore.Store, pub message.Publisher, 
 		return nil, nil, err
 	}
 	metrics.Follow(relay.Status)
-	go metrics.WatchLag(ctx, func(ctx context.Context) (telemetry.Lag, error) {
-		l, err := store.LagOf(ctx, cfg.Name)
-		return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, err
-	}, 0)
+	go metrics.WatchLag(ctx, func(ctx context.Context) (outbox.Lag, error) { return store.LagOf(ctx, cfg.Name) }, 0)
 	return relay, telemetry.TraceAppender(store, tracer), nil
 }
 

@@ -12,15 +12,13 @@ import (
 
 // RelayLag tells how far one relay is behind.
 type RelayLag struct {
-	Relay    string        `json:"relay"`
-	Position int64         `json:"position"` // of the saved cursor
-	Messages int64         `json:"messages"` // committed and not yet acknowledged
-	Age      time.Duration `json:"age_ns"`   // of the oldest of them; 0 if none
-	Gaps     int64         `json:"gaps"`     // positions not yet filled by anybody
-	Parked   int64         `json:"parked"`
-	Epoch    int64         `json:"epoch"`
-	Owner    string        `json:"owner"` // empty if nobody leads
-	Leads    bool          `json:"leads"` // the owner's lease still runs
+	Relay    string `json:"relay"`
+	Position int64  `json:"position"` // of the saved cursor
+	outbox.Lag
+	Gaps  int64  `json:"gaps"` // positions not yet filled by anybody
+	Epoch int64  `json:"epoch"`
+	Owner string `json:"owner"` // empty if nobody leads
+	Leads bool   `json:"leads"` // the owner's lease still runs
 }
 
 const relaysSQL = `
@@ -59,19 +57,19 @@ func (s *Store) Relays(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// LagOf reports the named relay, as Lag does. It is an error if that has not run
-// yet.
-func (s *Store) LagOf(ctx context.Context, relay string) (RelayLag, error) {
+// LagOf reports how far the named relay is behind, as Lag does. It is an error if
+// that has not run yet.
+func (s *Store) LagOf(ctx context.Context, relay string) (outbox.Lag, error) {
 	lags, err := s.Lag(ctx)
 	if err != nil {
-		return RelayLag{}, err
+		return outbox.Lag{}, err
 	}
 	for _, l := range lags {
 		if l.Relay == relay {
-			return l, nil
+			return l.Lag, nil
 		}
 	}
-	return RelayLag{}, fmt.Errorf("relay %q has not run yet: it has no cursor", relay)
+	return outbox.Lag{}, fmt.Errorf("relay %q has not run yet: it has no cursor", relay)
 }
 
 // Lag reports every relay that has a cursor. It counts rows, which takes time in

@@ -69,7 +69,9 @@ var direction = []directionRow{
 	{"adapters/schedule/lock/...", []string{std, third, own, "./adapters/internal/...", "./adapters/schedule/internal/...", "./adapters/schedule/lock"}, append([]string{"./adapters/schedule/lock/locktest"}, toolkitTests...)},
 	{"adapters/schedule/historytest", []string{std, third, "./adapters/schedule", "./adapters/schedule/lock"}, nil},
 	{"adapters/schedule/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
-	{"adapters/telemetry/jobmetrics", []string{std, third, "./adapters/schedule/lock"}, toolkitTests},
+	{"adapters/telemetry/cachemetrics", []string{std, third, "./adapters/telemetry/internal/...", "./adapters/cache"}, toolkitTests},
+	{"adapters/telemetry/consumermetrics", []string{std, third, "./adapters/telemetry/internal/...", "./adapters/consumer/..."}, toolkitTests},
+	{"adapters/telemetry/jobmetrics", []string{std, third, "./adapters/telemetry/internal/...", "./adapters/schedule/lock"}, toolkitTests},
 	{"adapters/telemetry/...", []string{std, third, own, "./adapters/internal/...", "./outbox", "./outbox/record"}, toolkitTests},
 	{"adapters/watermillsql/...", []string{std, third, own, "./adapters/internal/...", "./outbox"}, toolkitTests},
 

@@ -71,9 +71,9 @@ func (h Hooks) withDefaults() Hooks {
 }
 
 // LogHooks returns hooks that log what an operator needs to know: a store that
-// does not answer and its return, a lock that was lost, one that could not be
-// freed, and tasks that failed. A store that stays away is logged once for each
-// lock.
+// does not answer and its return, a lock that was lost, and one that could not be
+// freed. A store that stays away is logged once for each lock. The error of a task
+// is not logged: Do returns it.
 func LogHooks(log *slog.Logger) Hooks {
 	l := &contactLog{log: log, away: map[string]bool{}}
 	return Hooks{
@@ -85,11 +85,6 @@ func LogHooks(log *slog.Logger) Hooks {
 		},
 		NotReleased: func(g Grant, err error) {
 			log.Warn("lock not freed, it lapses by itself", "lock", g.Name, "fence", g.Fence, "error", err)
-		},
-		Finished: func(f Finish) {
-			if f.Outcome == OutcomeError || f.Outcome == OutcomePanic {
-				log.Warn("task failed", "lock", f.Grant.Name, "fence", f.Grant.Fence, "outcome", f.Outcome, "took", f.Took.String(), "error", f.Err)
-			}
 		},
 	}
 }

@@ -2,15 +2,13 @@
 package jobmetrics
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace-go/millrace/adapters/schedule/lock"
+	"github.com/millrace-go/millrace/adapters/telemetry/internal/prom"
 )
 
-// Metrics are the metrics of locks and jobs. Give what LockHooks returns to the
+// Metrics are the metrics of locks and jobs. Give what Hooks returns to the
 // locker. They are safe for concurrent use.
 type Metrics struct {
 	attempts, acquired, notAcquired, failed, lost *prometheus.CounterVec
@@ -26,9 +24,6 @@ var runSeconds = []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 900, 3600}
 // New registers the metrics. It returns an error, having registered nothing, if
 // reg has metrics of these names already.
 func New(reg prometheus.Registerer) (*Metrics, error) {
-	if reg == nil {
-		return nil, errors.New("job metrics: registerer: must not be nil")
-	}
 	m := &Metrics{
 		attempts:    counter("job_lock_attempts_total", "Times a lock was asked for."),
 		acquired:    counter("job_lock_acquired_total", "Times it was given."),
@@ -42,25 +37,15 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 		success: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "job_last_success_timestamp_seconds", Help: "When a task last ended well in this process."}, []string{"lock_name"}),
 	}
-	var done []prometheus.Collector
-	for _, c := range []prometheus.Collector{m.attempts, m.acquired, m.notAcquired, m.failed, m.lost, m.duration, m.active, m.success} {
-		if err := reg.Register(c); err != nil {
-			for _, d := range done {
-				reg.Unregister(d)
-			}
-			return nil, fmt.Errorf("job metrics: %w", err)
-		}
-		done = append(done, c)
-	}
-	return m, nil
+	return m, prom.Register(reg, "job metrics", m.attempts, m.acquired, m.notAcquired, m.failed, m.lost, m.duration, m.active, m.success)
 }
 
 func counter(name, help string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"lock_name"})
 }
 
-// LockHooks returns hooks that count what happens to locks and tasks.
-func (m *Metrics) LockHooks() lock.Hooks {
+// Hooks returns hooks that count what happens to locks and tasks.
+func (m *Metrics) Hooks() lock.Hooks {
 	return lock.Hooks{
 		Attempt:     func(name string) { m.attempts.WithLabelValues(name).Inc() },
 		Acquired:    func(g lock.Grant) { m.acquired.WithLabelValues(g.Name).Inc() },

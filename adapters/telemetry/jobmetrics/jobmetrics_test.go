@@ -45,7 +45,7 @@ func TestMetrics_CountWhatHappensToLocksAndTasks(t *testing.T) {
 		m, err := jobmetrics.New(reg)
 		require.NoError(t, err)
 		locks := &unreliable{Provider: lock.NewMemory()}
-		locker, err := lock.NewLocker(locks, lock.Config{Hooks: m.LockHooks()})
+		locker, err := lock.NewLocker(locks, lock.Config{Hooks: m.Hooks()})
 		require.NoError(t, err)
 		job := lock.Lock{Name: "job", AtMostFor: 4 * time.Minute, AtLeastFor: 10 * time.Second}
 		active := func(want string) {

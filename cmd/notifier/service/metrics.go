@@ -14,6 +14,8 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/adapters/telemetry/cachemetrics"
+	"github.com/millrace-go/millrace/adapters/telemetry/consumermetrics"
 	"github.com/millrace-go/millrace/adapters/telemetry/jobmetrics"
 	"github.com/millrace-go/millrace/outbox"
 )
@@ -22,8 +24,8 @@ import (
 type metrics struct {
 	registry  *prometheus.Registry
 	relay     *telemetry.RelayMetrics
-	consumers *telemetry.ConsumerMetrics
-	cache     *telemetry.CacheMetrics
+	consumers *consumermetrics.Metrics
+	cache     *cachemetrics.Metrics
 	jobs      *jobmetrics.Metrics
 }
 
@@ -33,10 +35,10 @@ func (s *service) buildMetrics() (err error) {
 	if m.relay, err = telemetry.NewRelayMetrics(m.registry, s.cfg.Relay); err != nil {
 		return err
 	}
-	if m.consumers, err = telemetry.NewConsumerMetrics(m.registry); err != nil {
+	if m.consumers, err = consumermetrics.New(m.registry); err != nil {
 		return err
 	}
-	if m.cache, err = telemetry.NewCacheMetrics(m.registry); err != nil {
+	if m.cache, err = cachemetrics.New(m.registry); err != nil {
 		return err
 	}
 	if m.jobs, err = jobmetrics.New(m.registry); err != nil {
@@ -60,10 +62,7 @@ func (m *metrics) handler() http.Handler {
 // watch keeps what is asked for, rather than told, up to date until ctx ends.
 func (s *service) watch(ctx context.Context) error {
 	s.metrics.relay.Follow(s.relay.Status)
-	s.metrics.relay.WatchLag(ctx, func(ctx context.Context) (telemetry.Lag, error) {
-		l, err := s.store.LagOf(ctx, s.cfg.Relay)
-		return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, err
-	}, 0)
+	s.metrics.relay.WatchLag(ctx, func(ctx context.Context) (outbox.Lag, error) { return s.store.LagOf(ctx, s.cfg.Relay) }, 0)
 	return nil
 }
 
@@ -85,10 +84,10 @@ func (s *service) relayHooks() outbox.Hooks {
 }
 
 func (s *service) consumerHooks() consumer.Hooks {
-	m := s.metrics.consumers
+	counting := s.metrics.consumers.Hooks()
 	return consumer.Hooks{
 		Delivered: func(d consumer.Delivery) {
-			m.Delivered(d.Topic, d.Group, string(d.Outcome), string(d.Disposition), d.Duration)
+			counting.Delivered(d)
 			if d.Outcome == consumer.OutcomeDeadLettered {
 				s.log.WarnContext(of(d), "message became a dead letter", "handler", d.Handler, "topic", d.Topic, "partition", d.Partition,
 					"offset", d.Offset, "message", d.MessageID, "disposition", d.Disposition, "error", d.Err)
@@ -96,16 +95,22 @@ func (s *service) consumerHooks() consumer.Hooks {
 		},
 		Retrying: func(r consumer.RetryInfo) {
 			d := r.Delivery
-			m.Retried(d.Topic, d.Group)
+			counting.Retrying(r)
 			s.log.WarnContext(of(d), "handler tries again", "handler", d.Handler, "message", d.MessageID, "attempts", d.Attempts, "error", r.Err, "in", r.Wait.String())
 		},
 		DeadLetterFailed: func(r consumer.RetryInfo) {
 			d := r.Delivery
-			m.DeadLetterRefused(d.Topic, d.Group)
+			counting.DeadLetterFailed(r)
 			s.log.WarnContext(of(d), "dead letter could not be published", "handler", d.Handler, "message", d.MessageID, "error", r.Err, "again_in", r.Wait.String())
 		},
-		Paused:  func(b consumer.BreakerStatus) { s.paused(b, true) },
-		Resumed: func(b consumer.BreakerStatus) { s.paused(b, false) },
+		Paused: func(b consumer.BreakerStatus) {
+			counting.Paused(b)
+			s.log.Warn("partition paused: a dependency fails", "handler", b.Handler, "topic", b.Topic, "partition", b.Partition, "error", b.Err)
+		},
+		Resumed: func(b consumer.BreakerStatus) {
+			counting.Resumed(b)
+			s.log.Info("partition resumed", "handler", b.Handler, "topic", b.Topic, "partition", b.Partition)
+		},
 	}
 }
 
@@ -117,9 +122,7 @@ func of(d consumer.Delivery) context.Context {
 
 func (s *service) inboxHooks(group string) inbox.Hooks {
 	return inbox.Hooks{
-		Committed: func(c inbox.Commit) {
-			s.metrics.consumers.Committed(c.Topic, c.Group, c.Applied, c.Duplicates, c.Failed, c.CommitTook)
-		},
+		Committed: s.metrics.consumers.InboxHooks().Committed,
 		Pruned: func(rows int, err error) {
 			if err != nil {
 				s.log.Warn("inbox not pruned", "group", group, "rows", rows, "error", err)
@@ -128,22 +131,12 @@ func (s *service) inboxHooks(group string) inbox.Hooks {
 	}
 }
 
-// paused tells that the breaker of a partition has opened or closed.
-func (s *service) paused(b consumer.BreakerStatus, open bool) {
-	s.metrics.consumers.Paused(b.Topic, b.Group, b.Partition, open)
-	if open {
-		s.log.Warn("partition paused: a dependency fails", "handler", b.Handler, "topic", b.Topic, "partition", b.Partition, "error", b.Err)
-		return
-	}
-	s.log.Info("partition resumed", "handler", b.Handler, "topic", b.Topic, "partition", b.Partition)
-}
-
 func (s *service) cacheHooks() cache.Hooks {
-	m := s.metrics.cache
+	counting := s.metrics.cache.Hooks()
 	return cache.Hooks{
-		Requested: m.Requested, Loaded: m.Loaded, Put: m.Put, Overloaded: m.Overloaded,
+		Requested: counting.Requested, Loaded: counting.Loaded, Put: counting.Put, Overloaded: counting.Overloaded,
 		Breaker: func(open bool) {
-			m.Breaker(open)
+			counting.Breaker(open)
 			if open {
 				s.log.Warn("redis is left alone after errors; postgres answers")
 				return
@@ -151,12 +144,12 @@ func (s *service) cacheHooks() cache.Hooks {
 			s.log.Info("redis is used again")
 		},
 		Flushed: func() {
-			m.Flushed()
+			counting.Flushed()
 			s.log.Warn("redis has lost its data; postgres fills it again")
 		},
 		Warning: func(text string) { s.log.Warn(text) },
 		Trouble: func(cache string, err error) {
-			m.Trouble(cache, err)
+			counting.Trouble(cache, err)
 			s.log.Debug("cache", "cache", cache, "error", err)
 		},
 	}
@@ -164,5 +157,5 @@ func (s *service) cacheHooks() cache.Hooks {
 
 // lockHooks are those of the locker: of each run under a lock.
 func (s *service) lockHooks() lock.Hooks {
-	return s.metrics.jobs.LockHooks().Tee(lock.LogHooks(s.log))
+	return s.metrics.jobs.Hooks().Tee(lock.LogHooks(s.log))
 }

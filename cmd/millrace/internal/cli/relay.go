@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/config"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/doctor"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/health"
@@ -90,7 +89,9 @@ func (c *call) carry(ctx context.Context, sources []*source, metrics *health.Met
 		outboxes = append(outboxes, health.Outbox{Name: s.name, Status: s.relay.Status})
 		listening.Go(func() { s.wakeUps.listen(listen, s.relay) })
 		if c.cfg.HTTP != "" {
-			listening.Go(func() { s.metrics.WatchLag(listen, lagOf(s.store, c.cfg.RelayName), 0) })
+			listening.Go(func() {
+				s.metrics.WatchLag(listen, func(ctx context.Context) (outbox.Lag, error) { return s.store.LagOf(ctx, c.cfg.RelayName) }, 0)
+			})
 		}
 	}
 	if c.cfg.HTTP == "" {
@@ -106,14 +107,6 @@ func (c *call) carry(ctx context.Context, sources []*source, metrics *health.Met
 	err = run(ctx)
 	close(stop)
 	return errors.Join(err, <-served)
-}
-
-// lagOf is what one of the relays of store has still to do.
-func lagOf(store *pgstore.Store, relay string) telemetry.LagFunc {
-	return func(ctx context.Context) (telemetry.Lag, error) {
-		l, err := store.LagOf(ctx, relay)
-		return telemetry.Lag{Messages: l.Messages, Age: l.Age, Parked: l.Parked}, err
-	}
 }
 
 // refusal is an error that waiting cannot cure.

@@ -17,7 +17,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/cmd/millrace/internal/health"
 	"github.com/millrace-go/millrace/outbox"
 )
@@ -37,9 +36,9 @@ func exposed(t *testing.T) []*dto.MetricFamily {
 	hooks.Acked([]outbox.Entry{{Message: outbox.Message{Topic: "orders"}}}, nil)
 	hooks.Delivered(1, time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
-	relay.WatchLag(ctx, func(context.Context) (telemetry.Lag, error) {
+	relay.WatchLag(ctx, func(context.Context) (outbox.Lag, error) {
 		cancel()
-		return telemetry.Lag{}, nil
+		return outbox.Lag{}, nil
 	}, 0)
 	problems, err := testutil.GatherAndLint(m.Registry)
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package telemetry_test
+package cachemetrics_test
 
 import (
 	"context"
@@ -13,16 +13,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/cache"
-	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/adapters/telemetry/cachemetrics"
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-func TestCacheMetrics_CountWhatACacheDoes(t *testing.T) {
+func TestMain(m *testing.M) { harness.Main(m) }
+
+func TestMetrics_CountWhatACacheDoes(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	m, err := telemetry.NewCacheMetrics(reg)
+	m, err := cachemetrics.New(reg)
 	require.NoError(t, err)
-	_, err = telemetry.NewCacheMetrics(reg)
+	_, err = cachemetrics.New(reg)
 	require.Error(t, err)
 
 	shared := harness.Redis(t).Options()
@@ -30,10 +32,7 @@ func TestCacheMetrics_CountWhatACacheDoes(t *testing.T) {
 	opt.DB, opt.ReadTimeout = shared.DB, time.Second
 	rdb := redis.NewClient(opt)
 	t.Cleanup(func() { _ = rdb.Close() })
-	s, err := cache.NewStore(rdb, cache.StoreConfig{Hooks: cache.Hooks{
-		Requested: m.Requested, Loaded: m.Loaded, Put: m.Put, Overloaded: m.Overloaded,
-		Breaker: m.Breaker, Flushed: m.Flushed, Trouble: m.Trouble,
-	}})
+	s, err := cache.NewStore(rdb, cache.StoreConfig{Hooks: m.Hooks()})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	c, err := cache.NewVersioned(s, "orders", func(_ context.Context, id string) (cache.Entry[int], error) {
@@ -54,9 +53,9 @@ func TestCacheMetrics_CountWhatACacheDoes(t *testing.T) {
 	require.NoError(t, rdb.Set(t.Context(), "orders:b", "rubbish", 0).Err())
 	_, err = c.Get(t.Context(), "b")
 	require.NoError(t, err)
-	m.Breaker(true)
-	m.Flushed()
-	m.Overloaded("orders")
+	m.Hooks().Breaker(true)
+	m.Hooks().Flushed()
+	m.Hooks().Overloaded("orders")
 
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP cache_breaker_state 1 while Redis is left alone after errors, else 0.

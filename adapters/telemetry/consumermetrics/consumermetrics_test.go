@@ -1,4 +1,4 @@
-package telemetry_test
+package consumermetrics_test
 
 import (
 	"strings"
@@ -9,29 +9,38 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-go/millrace/adapters/telemetry"
+	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/inbox"
+	"github.com/millrace-go/millrace/adapters/telemetry/consumermetrics"
 )
 
-func TestConsumerMetrics_CountDeliveriesAndTransactions(t *testing.T) {
+func TestMetrics_CountDeliveriesAndTransactions(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	m, err := telemetry.NewConsumerMetrics(reg)
+	m, err := consumermetrics.New(reg)
 	require.NoError(t, err)
-	_, err = telemetry.NewConsumerMetrics(reg)
+	_, err = consumermetrics.New(reg)
 	require.Error(t, err, "registered already")
-	_, err = telemetry.NewConsumerMetrics(nil)
+	_, err = consumermetrics.New(nil)
 	require.ErrorContains(t, err, "registerer")
 
-	m.Delivered("order.v1", "ship", "done", "", time.Millisecond)
-	m.Delivered("order.v1", "ship", "done", "", time.Millisecond)
-	m.Delivered("order.v1", "ship", "dead_lettered", "decode", time.Second)
-	m.Retried("order.v1", "ship")
-	m.DeadLetterRefused("order.v1", "ship")
-	m.Paused("order.v1", "ship", 2, true)
-	m.Paused("order.v1", "ship", 3, true)
-	m.Paused("order.v1", "ship", 3, false)
-	m.Committed("order.v1", "ship", 480, 15, 5, 3*time.Millisecond)
-	m.Committed("order.v1", "ship", 0, 500, 0, 0)
+	done := consumer.Delivery{Topic: "order.v1", Group: "ship", Outcome: consumer.OutcomeDone, Duration: time.Millisecond}
+	dead := consumer.Delivery{
+		Topic: "order.v1", Group: "ship", Outcome: consumer.OutcomeDeadLettered, Disposition: deadletter.DispositionDecode, Duration: time.Second,
+	}
+	hooks, two, three := m.Hooks(), consumer.BreakerStatus{Topic: "order.v1", Group: "ship", Partition: 2}, consumer.BreakerStatus{Topic: "order.v1", Group: "ship", Partition: 3}
+	hooks.Delivered(done)
+	hooks.Delivered(done)
+	hooks.Delivered(dead)
+	hooks.Retrying(consumer.RetryInfo{Delivery: done})
+	hooks.DeadLetterFailed(consumer.RetryInfo{Delivery: dead})
+	hooks.Paused(two)
+	hooks.Paused(three)
+	hooks.Resumed(three)
+	committed := m.InboxHooks().Committed
+	committed(inbox.Commit{Topic: "order.v1", Group: "ship", Applied: 480, Duplicates: 15, Failed: 5, CommitTook: 3 * time.Millisecond})
+	committed(inbox.Commit{Topic: "order.v1", Group: "ship", Duplicates: 500})
 
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP consumer_paused 1 while the breaker of a partition is open.
