@@ -139,7 +139,7 @@ func (d deliveries) outcomes(t *testing.T, n int) map[string]consumer.Delivery {
 	all := map[string]consumer.Delivery{}
 	for range n {
 		v := d.next(t)
-		require.NotContains(t, all, v.MessageID, "told twice")
+		require.NotContains(t, all, v.MessageID, "reported twice")
 		all[v.MessageID] = v
 	}
 	return all

@@ -15,15 +15,15 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// fate is what a message does to whoever handles it.
+// fate is what a message does to anyone who handles it.
 type fate int
 
 const (
 	fine       fate = iota
 	flaky           // fails so many times as its message says
-	exhausting      // fails for ever
-	deadly          // fails for ever and says so
-	panicking       // panics for ever
+	exhausting      // fails forever
+	deadly          // fails forever and says so
+	panicking       // panics forever
 )
 
 // batchWorld is a transactional batch function over messages with fates, and a
@@ -147,7 +147,7 @@ func runBatchWorld(t *testing.T, seed uint64) {
 }
 
 // judge compares what was applied, and what became a dead letter, with the fates.
-func (w *batchWorld) judge(given []string, letters []sent) {
+func (w *batchWorld) judge(given []string, deadLetters []sent) {
 	var live, lost []string
 	for _, id := range given {
 		if f := w.fates[id]; f == fine || f == flaky {
@@ -158,7 +158,7 @@ func (w *batchWorld) judge(given []string, letters []sent) {
 	}
 	require.ElementsMatch(w.t, live, w.applied, "once each")
 	var dead []string
-	for _, l := range letters {
+	for _, l := range deadLetters {
 		dead = append(dead, string(l.Key)+":"+string(l.Value))
 	}
 	require.ElementsMatch(w.t, lost, dead)

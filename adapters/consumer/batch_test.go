@@ -144,9 +144,9 @@ func TestHandleBatch_RepeatsOnlyWhatABatchErrorNames(t *testing.T) {
 		require.Equal(t, 1, got.of(id), "%s was done with the batch", id)
 	}
 	require.Len(t, dead.All(), 2)
-	for _, letter := range dead.All() {
-		want := map[string]string{"poison": "4", "fatal": "1"}[string(letter.Value)]
-		require.Equal(t, want, letter.Header("dlt-attempts"))
+	for _, published := range dead.All() {
+		want := map[string]string{"poison": "4", "fatal": "1"}[string(published.Value)]
+		require.Equal(t, want, published.Header("dlt-attempts"))
 	}
 	requireKeyOrder(t, got.all()[1:], "k1:poison", "k1:c")
 }
@@ -282,9 +282,9 @@ func TestHandleBatch_FailuresAloneBecomeTheSameDeadLettersAsWithoutBatches(t *te
 	_, ok := panics.Load("k1:panic")
 	require.True(t, ok)
 	require.Len(t, dead.All(), 3)
-	for _, letter := range dead.All() {
-		require.Equal(t, int32(3), letter.Partition)
-		require.Equal(t, dlt, letter.Topic)
+	for _, published := range dead.All() {
+		require.Equal(t, int32(3), published.Partition)
+		require.Equal(t, dlt, published.Topic)
 	}
 }
 

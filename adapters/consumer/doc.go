@@ -1,27 +1,37 @@
 // Package consumer assembles Watermill routers that do not lose, reorder or
-// silently park messages.
+// silently drop messages.
 //
 // A [Router] runs handlers behind one fixed chain, outermost first:
 //
-//	trace, target group, dead letter, [Around], retry, [Inside], timeout, recover, handler
+//	subscriber
+//	   │ message or batch
+//	   ▼
+//	trace            continue the trace of the record
+//	target group     acknowledge what was replayed for another group
+//	dead letter ───► <topic>.dlt, for what cannot be handled
+//	[WithAround]     sees a delivery once
+//	retry            wait and try again, by a Policy
+//	pause       ───► hold the partition while a dependency is unavailable
+//	[WithInside]     sees each attempt
+//	timeout
+//	recover          a panic is an error
+//	   │
+//	   ▼
+//	handler
 //
-// A handler that fails is retried by a [Policy]; one that cannot succeed becomes
-// a dead letter: a record on <topic>.dlt with the same partition, key, value and
-// headers, and with Spring Kafka's kafka_dlt-* headers, so that Java tools read
-// it too. The source offset moves only after the broker has the dead letter. A
-// delivery whose context ended (shutdown, rebalance) is neither success nor
-// failure: it is not acknowledged, not counted, never a dead letter.
+// A handler that fails is retried by a [Policy]. A message that cannot succeed
+// becomes a dead letter, in the format of package deadletter. The source offset
+// moves only after the broker has the dead letter. If a dependency of the handler
+// cannot be reached ([IsUnavailable]), no message becomes a dead letter for that:
+// its partition is paused until the dependency is back. A delivery whose context
+// ended (shutdown, rebalance) is neither success nor failure: it is not
+// acknowledged, not counted, never a dead letter.
 //
-// [WithBreaker] lets a dependency that is down pause partitions instead; package
-// quarantine keeps the order of keys through dead letters.
+// [Router.HandleBatch] gives a handler many messages at once and splits a batch that
+// fails. [WithBreaker] pauses partitions for other failures too. Package inbox makes
+// effects in Postgres once, package quarantine keeps the order of keys through dead
+// letters, and package deadletter lists and replays dead letters. [Middlewares]
+// returns the chain for a stock message.Router.
 //
-// [Router.HandleBatch] gives a handler many messages at once and takes a batch that
-// fails apart. Package inbox makes effects in Postgres once.
-//
-// [Replay] carries dead letters back to their topic, to the failing group only;
-// [Skip], [Discard] and [Park] settle them otherwise, and a [Book] records who did
-// what. [List] and [Summarize] show what there is.
-//
-// The steps of the chain are ordinary Watermill middlewares and serve on a stock
-// message.Router as well.
+// Reference code: no compatibility promise before 1.0.
 package consumer

@@ -148,13 +148,13 @@ func TestRouter_PoisonKeepsItsBytesAndTheOthersTheirOrder(t *testing.T) {
 	}
 	require.Equal(t, want, seen.byKey)
 
-	letters := harness.ReadTopic(t, p.config.Brokers, p.dlt)
-	require.Len(t, letters, poison)
+	deadLetters := harness.ReadTopic(t, p.config.Brokers, p.dlt)
+	require.Len(t, deadLetters, poison)
 	origin := map[string]harness.Record{}
 	for _, rec := range harness.ReadTopic(t, p.config.Brokers, p.topic) {
 		origin[rec.Header("event-id")] = rec
 	}
-	for _, got := range letters {
+	for _, got := range deadLetters {
 		src := origin[got.Header("event-id")]
 		require.Equal(t, src.Partition, got.Partition)
 		require.Equal(t, src.Key, got.Key)

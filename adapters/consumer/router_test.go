@@ -71,11 +71,11 @@ func TestRouter_RefusesMissingAndNarrowTopics(t *testing.T) {
 	r := newRouter(t, &broker{}, consumer.Config{Partitions: topics{topic: 6, dlt: 3, "other": 1}.Partitions})
 	r.Handle("narrow", topic, newFeed(), succeed)
 	r.Handle("unknown", "unknown", newFeed(), succeed)
-	r.Handle("no letters", "other", newFeed(), succeed)
+	r.Handle("no dead letters", "other", newFeed(), succeed)
 	err := r.Run(t.Context())
 	require.ErrorContains(t, err, `"narrow": dead-letter topic "notification.v1.dlt" has 3 partitions, fewer than the 6`)
 	require.ErrorContains(t, err, `"unknown": topic "unknown": no such topic`)
-	require.ErrorContains(t, err, `"no letters": dead-letter topic "other.dlt": no such topic`)
+	require.ErrorContains(t, err, `"no dead letters": dead-letter topic "other.dlt": no such topic`)
 }
 
 func TestRouter_AcknowledgesWhatItHandled(t *testing.T) {

@@ -26,7 +26,7 @@ func Decode[T any](decode func(*message.Message) (T, error), msg *message.Messag
 // Typed makes a handler of a decoder and a function of the decoded value, so that
 // decoding happens inside the chain: a message that cannot be decoded becomes a
 // dead letter with its original bytes. See Decode for the decoder's errors. With a
-// nil argument the handler fails for every message, and a Router refuses it.
+// nil argument the handler fails forevery message, and a Router refuses it.
 func Typed[T any](decode func(*message.Message) (T, error), handle func(context.Context, T) error) message.NoPublishHandlerFunc {
 	if decode == nil || handle == nil {
 		return missing.Handler

@@ -27,7 +27,7 @@ func TestCrash_BetweenEffectAndOffsetCommitRepeatsNoEffect(t *testing.T) {
 	t.Logf("%d events were delivered again", repeated)
 	require.Positive(t, repeated, "or nothing was tried")
 	w.requireOnceInOrder()
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }
 
 // Handlers of one partition finish in any order, and the process is killed: what

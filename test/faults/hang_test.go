@@ -67,5 +67,5 @@ func TestHang_IsReportedAndLeftBehind(t *testing.T) {
 	w.requireOnceInOrder()
 	free()
 	<-freed
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }

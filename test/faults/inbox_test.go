@@ -47,7 +47,7 @@ func TestInbox_EventWhoseFirstAttemptFailsIsStillDone(t *testing.T) {
 	require.NoError(t, stop())
 	require.Equal(t, 41, w.total())
 	require.Equal(t, 0, w.effects()["k0"][10], "the twin was done too")
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }
 
 // The ids of done events are pruned, and then everything is delivered again, twice
@@ -100,5 +100,5 @@ func TestInbox_CommitsThatGetNoAnswerDoubleNothing(t *testing.T) {
 	w.awaitEffects()
 	t.Logf("%d times all connections were reset", drops)
 	w.requireOnceInOrder()
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }

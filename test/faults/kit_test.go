@@ -243,8 +243,8 @@ func (w *world) requireOnceInOrder() {
 	require.Equal(w.t, want, w.effects())
 }
 
-// letters are the dead letters so far.
-func (w *world) letters() []harness.Record {
+// deadLetters are the dead letters so far.
+func (w *world) deadLetters() []harness.Record {
 	return harness.ReadTopic(w.t, w.conf.Brokers, w.dlt)
 }
 

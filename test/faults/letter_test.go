@@ -57,8 +57,8 @@ func TestDeadLetter_OfATopicThatIsGoneWaitsAndLosesNothing(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, stop())
-	require.Len(t, w.letters(), 1)
-	require.Equal(t, "k0-0", w.letters()[0].Header(outbox.HeaderEventID))
+	require.Len(t, w.deadLetters(), 1)
+	require.Equal(t, "k0-0", w.deadLetters()[0].Header(outbox.HeaderEventID))
 }
 
 // An event of a schema that comes with a later release becomes a dead letter with
@@ -88,12 +88,12 @@ func TestDeadLetter_OfAnUnknownSchemaVersionKeepsItsBytesForTheNextRelease(t *te
 	w.awaitCount(consumer.OutcomeDeadLettered, 1)
 	w.awaitCount(consumer.OutcomeDone, 20)
 	require.NoError(t, stop())
-	letters := w.letters()
-	require.Len(t, letters, 1)
-	require.Equal(t, future.Value, letters[0].Value)
-	require.Equal(t, "99", letters[0].Header(outbox.HeaderSchemaVersion))
-	require.Equal(t, "decode", letters[0].Header(deadletter.HeaderDisposition))
-	require.Equal(t, "1", letters[0].Header(deadletter.HeaderAttempts))
+	deadLetters := w.deadLetters()
+	require.Len(t, deadLetters, 1)
+	require.Equal(t, future.Value, deadLetters[0].Value)
+	require.Equal(t, "99", deadLetters[0].Header(outbox.HeaderSchemaVersion))
+	require.Equal(t, "decode", deadLetters[0].Header(deadletter.HeaderDisposition))
+	require.Equal(t, "1", deadLetters[0].Header(deadletter.HeaderAttempts))
 
 	release("99")
 	res, err := w.replay(deadletter.Config{})

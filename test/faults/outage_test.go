@@ -56,7 +56,7 @@ func TestOutage_OfADependencyPausesPartitionsAndLosesNothing(t *testing.T) {
 	}
 	require.NoError(t, stop())
 	w.requireOnceInOrder()
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }
 
 // A held delivery loses its partition to another member, which holds it as well;
@@ -90,5 +90,5 @@ func TestOutage_MembersThatComeAndGoMeanwhileLeaveNothingPaused(t *testing.T) {
 	down.Store(false)
 	w.awaitEffects()
 	w.requireOnceInOrder()
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }

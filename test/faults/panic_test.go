@@ -31,9 +31,9 @@ func TestPanic_OnOneKeyCostsThatKeyAlone(t *testing.T) {
 	w.awaitCount(consumer.OutcomeDeadLettered, 20)
 	w.awaitCount(consumer.OutcomeDone, 280)
 	require.NoError(t, stop())
-	letters := w.letters()
-	require.Len(t, letters, 20)
-	for _, l := range letters {
+	deadLetters := w.deadLetters()
+	require.Len(t, deadLetters, 20)
+	for _, l := range deadLetters {
 		require.Equal(t, "k7", string(l.Key))
 		require.Equal(t, "panic", l.Header(deadletter.HeaderDisposition))
 		require.Equal(t, "1", l.Header(deadletter.HeaderAttempts), "a panic is not tried again")

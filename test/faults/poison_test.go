@@ -45,7 +45,7 @@ func TestPoison_AtTheHeadHoldsBackItsKeyAlone(t *testing.T) {
 	w.awaitCount(consumer.OutcomeDone, 180)
 	require.Empty(t, w.effects()["k0"])
 	var numbers []string
-	for _, l := range w.letters() {
+	for _, l := range w.deadLetters() {
 		numbers = append(numbers, string(l.Value)+" "+l.Header(deadletter.HeaderDisposition))
 	}
 	require.Len(t, numbers, 20)

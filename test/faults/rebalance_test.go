@@ -60,5 +60,5 @@ func TestRebalance_WithSlowHandlersKeepsOrderAndEffectsOnce(t *testing.T) {
 	require.Positive(t, w.count(consumer.OutcomeUnfinished), "the first handler lost its partition")
 	t.Logf("%d deliveries lost their partition", w.count(consumer.OutcomeUnfinished))
 	w.requireOnceInOrder()
-	require.Empty(t, w.letters())
+	require.Empty(t, w.deadLetters())
 }

@@ -20,7 +20,7 @@ type Reader interface {
 	// Bounds returns, for each partition of topic, the first offset and the
 	// offset after the last record that readers may see.
 	Bounds(ctx context.Context, topic string) (first, end map[int32]int64, err error)
-	// Read calls fn, in order, for every record of the partition with an offset of
+	// Read calls fn, in order, forevery record of the partition with an offset of
 	// at least from and less than to. It returns nil once it is certain that there
 	// are no more, and stops with fn's error. fn may call Read.
 	Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(rec *record.Record, value []byte) error) error

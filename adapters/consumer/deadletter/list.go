@@ -9,7 +9,7 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// List calls fn for every dead letter of topic that cfg.Filter chooses, by
+// List calls fn forevery dead letter of topic that cfg.Filter chooses, by
 // partition and offset, up to the end that the topic had when List began.
 // Without Filter.States it lists dead letters of all states.
 func List(ctx context.Context, topic string, reader Reader, cfg Config, fn func(Message) error) error {

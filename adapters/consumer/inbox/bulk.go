@@ -17,7 +17,7 @@ import (
 // statement can then write the rows of all.
 type BulkEffect func(ctx context.Context, tx *sql.Tx, msgs []*message.Message) error
 
-// Bulk is Batch for a BulkEffect. When it fails, it is called for ever smaller
+// Bulk is Batch for a BulkEffect. When it fails, it is called forever smaller
 // parts of the batch, until it fails for single messages.
 func (i *Inbox) Bulk(effect BulkEffect) consumer.BatchFunc {
 	if effect == nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // errUnanswered means that the connection was lost during COMMIT: the transaction
-// may have committed or not. Running it again tells, by the rows of its events.
+// may have committed or not. Running it again shows which, by the rows of its events.
 var errUnanswered = errors.New("commit was not answered")
 
 func (i *Inbox) commit(ctx context.Context, tx *sql.Tx, w *work) error {

@@ -12,7 +12,7 @@
 //   - Its id is in the inbox. The id is the header event-id; of a record without
 //     one it is made of the place where the record was first received.
 //   - Or pruning has folded it. An event's row is kept for [Config.Retention].
-//     After that, pruning replaces it by two facts that are kept for ever and
+//     After that, pruning replaces it by two facts that are kept forever and
 //     take little room: that the record at this offset of this partition was done,
 //     and that this version of this aggregate was. Neighbours join to ranges.
 //
@@ -21,11 +21,11 @@
 // time. And what was done is known for good, by a replay of dead letters or after
 // the group's offsets were set back (same offset), and by a replay of the outbox's
 // history or a repeat of the relay (same version). Only an event without an
-// aggregate version that is published anew after the retention is done again; so
+// aggregate version that is published again after the retention is done again; so
 // is an unknown third: of several events that share one version of one aggregate,
 // and were not all done, the rest count as done after the retention.
 //
-// A replayed dead letter tells its first place in its headers; see
+// A replayed dead letter has its first place in its headers; see
 // [deadletter.Origin].
 //
 // # Concurrency

@@ -70,7 +70,7 @@ func (i *Inbox) batches(effects func(context.Context, *sql.Tx, *work, []*item) e
 	}
 }
 
-// result tells the router what was left out.
+// result reports to the router what was left out.
 func (w *work) result() error {
 	failed := map[int]error{}
 	for n, it := range w.items {

@@ -29,7 +29,7 @@ type Inbox struct {
 	mu      sync.RWMutex
 	sources map[string]int32 // ids by topic
 
-	claimOne, claimMany *pgstmt.Statement
+	reserveOne, reserveMany *pgstmt.Statement
 }
 
 // New returns the inbox of a consumer group on db, which needs the tables of package
@@ -43,7 +43,7 @@ func New(db *sql.DB, group string, cfg Config) (*Inbox, error) {
 	}
 	return &Inbox{
 		db: db, group: group, cfg: cfg.withDefaults(), sources: map[string]int32{},
-		claimOne: pgstmt.New(claimOne), claimMany: pgstmt.New(claimMany),
+		reserveOne: pgstmt.New(reserveOne), reserveMany: pgstmt.New(reserveMany),
 	}, nil
 }
 
@@ -51,14 +51,14 @@ func New(db *sql.DB, group string, cfg Config) (*Inbox, error) {
 // it a round trip. Call it once at start; not behind a pooler that knows no
 // prepared statements.
 func (i *Inbox) Prepare(ctx context.Context) error {
-	if err := errors.Join(i.claimOne.Prepare(ctx, i.db), i.claimMany.Prepare(ctx, i.db)); err != nil {
+	if err := errors.Join(i.reserveOne.Prepare(ctx, i.db), i.reserveMany.Prepare(ctx, i.db)); err != nil {
 		return fmt.Errorf("prepare the inbox: %w", err)
 	}
 	return nil
 }
 
 // Close frees what Prepare made. The database stays open.
-func (i *Inbox) Close() error { return errors.Join(i.claimOne.Close(), i.claimMany.Close()) }
+func (i *Inbox) Close() error { return errors.Join(i.reserveOne.Close(), i.reserveMany.Close()) }
 
 // Typed makes an Effect of a decoder and a function of the decoded value. A
 // message that cannot be decoded does not disturb the others of its batch. See

@@ -22,7 +22,7 @@ type item struct {
 	keyed bool
 
 	id        uuid.UUID
-	partition int32 // where it was first received; -1 if nobody tells
+	partition int32 // where it was first received; -1 if nobody says
 	offset    int64
 	aggregate uuid.UUID // zero with version 0
 	version   int64
@@ -30,8 +30,8 @@ type item struct {
 
 	failed bool  // it is left out
 	err    error // why; nil if it is behind one of its key that failed
-	mine   bool  // claimed by the transaction at work
-	before bool  // claimed by one whose COMMIT was not answered
+	mine   bool  // reserved by the transaction at work
+	before bool  // reserved by one whose COMMIT was not answered
 }
 
 // spaces of the ids that are made of something else.

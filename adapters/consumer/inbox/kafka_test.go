@@ -116,12 +116,12 @@ func (p *pipe) judge(n, poison int) {
 	require.Equal(p.t, n-poison, p.count(`SELECT count(*) FROM effect`), "nothing is there twice")
 	require.Equal(p.t, n-poison, p.count(`SELECT count(DISTINCT payload) FROM outbox`))
 	require.Equal(p.t, n-poison, p.count(`SELECT count(*) FROM outbox`), "follow-ups too")
-	letters := map[string]bool{}
+	deadLetters := map[string]bool{}
 	for _, r := range harness.ReadTopic(p.t, p.conf.Brokers, deadletter.Topic(p.topic)) {
-		letters[string(r.Value)] = true
+		deadLetters[string(r.Value)] = true
 		require.True(p.t, strings.HasSuffix(string(r.Value), "poison"), "%s is no poison", r.Value)
 	}
-	require.Len(p.t, letters, poison)
+	require.Len(p.t, deadLetters, poison)
 }
 
 func TestInbox_EffectsAreMadeOnceThroughStormsOfRebalances(t *testing.T) {

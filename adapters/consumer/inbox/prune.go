@@ -17,7 +17,7 @@ import (
 const pruneBatch = 1000
 
 // Run prunes every PruneEvery until ctx ends, and returns nil then. Errors are
-// told to Hooks.Pruned. Any number of processes may run it.
+// reported to Hooks.Pruned. Any number of processes may run it.
 func (i *Inbox) Run(ctx context.Context) error {
 	for {
 		rows, err := i.Prune(ctx)

@@ -10,30 +10,30 @@ const (
 	findSource = `SELECT id FROM consumer_inbox_source WHERE consumer_group = $1 AND topic = $2`
 )
 
-// The insert that claims events waits for transactions that have claimed the same
+// The insert that reserves events waits for transactions that have reserved the same
 // ones; the order by id keeps two of them from waiting for each other. It also
 // bounds, for this transaction, how long it may idle.
 const (
 	insertInto = `INSERT INTO consumer_inbox (source, event_id, source_partition, source_offset, aggregate, version)
 SELECT $1::integer, e, nullif(p, -1), nullif(o, -1), nullif(a, '00000000-0000-0000-0000-000000000000'), nullif(v, 0)`
 
-	claimMany = insertInto + `
+	reserveMany = insertInto + `
   FROM unnest($3::uuid[], $4::integer[], $5::bigint[], $6::uuid[], $7::bigint[]) AS m(e, p, o, a, v)
  WHERE (SELECT set_config('idle_in_transaction_session_timeout', coalesce($2::text, current_setting('idle_in_transaction_session_timeout')), true)) IS NOT NULL
  ORDER BY e
     ON CONFLICT DO NOTHING
 RETURNING event_id`
 
-	claimOne = insertInto + `
+	reserveOne = insertInto + `
   FROM (VALUES ($3::uuid, $4::integer, $5::bigint, $6::uuid, $7::bigint)) AS m(e, p, o, a, v)
  WHERE (SELECT set_config('idle_in_transaction_session_timeout', coalesce($2::text, current_setting('idle_in_transaction_session_timeout')), true)) IS NOT NULL
     ON CONFLICT DO NOTHING
 RETURNING event_id`
 )
 
-// folded tells which of the events were done so long ago that pruning has folded
-// them. It must be a statement of its own after the claim: if a row was pruned
-// just before the claim looked for it, only a younger snapshot shows what it was
+// folded returns which of the events were done so long ago that pruning has folded
+// them. It must be a statement of its own after the reservation: if a row was pruned
+// just before the reservation looked for it, only a younger snapshot shows what it was
 // folded into.
 const folded = `
 SELECT e FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::uuid[], $6::bigint[]) AS m(e, p, o, a, v)
@@ -43,8 +43,8 @@ SELECT e FROM unnest($2::uuid[], $3::integer[], $4::bigint[], $5::uuid[], $6::bi
        (SELECT r.next FROM consumer_inbox_versions r
          WHERE r.source = $1 AND r.aggregate = m.a AND r.first <= m.v ORDER BY r.first DESC LIMIT 1) > m.v`
 
-// unclaim gives up events that were claimed in this transaction.
-const unclaim = `DELETE FROM consumer_inbox WHERE source = $1 AND event_id = ANY($2::uuid[])`
+// unreserve gives up events that were reserved in this transaction.
+const unreserve = `DELETE FROM consumer_inbox WHERE source = $1 AND event_id = ANY($2::uuid[])`
 
 const (
 	savepoint     = `SAVEPOINT inbox_chunk`

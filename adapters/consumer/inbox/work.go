@@ -24,7 +24,7 @@ type work struct {
 	careful bool // with savepoints
 	broke   bool // an effect failed that had used the transaction
 
-	// make makes the effects of the given items, which are claimed.
+	// make makes the effects of the given items, which are reserved.
 	make func(ctx context.Context, tx *sql.Tx, w *work, todo []*item) error
 
 	began    time.Time
@@ -69,13 +69,13 @@ func (i *Inbox) once(ctx context.Context, w *work) error {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after an error or a panic; nothing to do after a commit
-	if err := i.claim(ctx, tx, w); err != nil {
+	if err := i.reserve(ctx, tx, w); err != nil {
 		return err
 	}
 	if err := w.apply(ctx, tx); err != nil {
 		return err
 	}
-	if err := w.unclaim(ctx, tx); err != nil {
+	if err := w.unreserve(ctx, tx); err != nil {
 		return err
 	}
 	done := w.count()
@@ -95,7 +95,7 @@ func (i *Inbox) once(ctx context.Context, w *work) error {
 	return nil
 }
 
-// apply makes the effects of the claimed items, in order.
+// apply makes the effects of the reserved items, in order.
 func (w *work) apply(ctx context.Context, tx *sql.Tx) error {
 	var todo []*item
 	for _, it := range w.items {

@@ -110,8 +110,8 @@ func (c *checker) event(key string, n int) *kgo.Record {
 		Headers: []kgo.RecordHeader{{Key: "event-id", Value: fmt.Appendf(nil, "%s-%d", key, n)}}}
 }
 
-// mend lets a share of the broken events succeed from now on.
-func (c *checker) mend(percent int) {
+// fix lets a share of the broken events succeed from now on.
+func (c *checker) fix(percent int) {
 	_, err := c.db.DB.Exec("DELETE FROM ledger_broken WHERE random() * 100 < $1", percent)
 	require.NoError(c.t, err)
 }
@@ -192,10 +192,10 @@ func (c *checker) run(rounds int) {
 		case 6:
 			c.skip()
 		case 7, 8:
-			c.mend(30)
+			c.fix(30)
 		}
 	}
-	c.mend(100)
+	c.fix(100)
 	if len(c.members) == 0 {
 		c.members = append(c.members, startMember(c.t, c.spec))
 	}
@@ -285,7 +285,7 @@ func TestQuarantine_KeepsEachKeysOrderThroughCrashesReplaysAndSkips(t *testing.T
 			for _, n := range c.produced {
 				total += n
 			}
-			entries, err := c.store.List(t.Context(), quarantine.Filter{Settled: true, Limit: 1 << 20})
+			entries, err := c.store.List(t.Context(), quarantine.Filter{Resolved: true, Limit: 1 << 20})
 			require.NoError(t, err)
 			t.Logf("faults for %s, quiet after %s: %d events, %d quarantined, %d effects repeated, %v",
 				ran, time.Since(began)-ran, total, len(entries), repeated, c.counts)

@@ -18,7 +18,7 @@ type partition struct {
 
 // claim is what this process knows of a partition while it owns it. What another
 // member does with the partition meanwhile cannot be: entering a record needs the
-// epoch, and whoever claims the partition next raises that.
+// epoch, and anyone who claims the partition next raises that.
 //
 // A key that another process has freed stays in keys until the next record of it,
 // which asks the database.
@@ -57,7 +57,7 @@ func (q *Quarantine) claimOf(rec *record.Record) *claim {
 	return c
 }
 
-// drop forgets c, so that the next delivery of the partition claims it anew.
+// drop forgets c, so that the next delivery of the partition claims it again.
 func (q *Quarantine) drop(c *claim) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

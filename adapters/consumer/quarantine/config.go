@@ -1,88 +1,95 @@
 package quarantine
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
+	"log/slog"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/internal/hook"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 // Config configures a Quarantine. The zero value is usable.
 type Config struct {
 	// Timeout bounds one statement. Default 5 s.
 	Timeout time.Duration
-	// RetryWait is the wait after a database error before the next attempt;
-	// waits double up to MaxRetryWait. The delivery waits meanwhile: nothing is
-	// handled, and nothing becomes a dead letter, that may not. Defaults 100 ms
-	// and 5 s.
-	RetryWait    time.Duration
+	// RetryWait is the wait after a database error before the next attempt. It
+	// doubles with each further error, up to MaxRetryWait. The delivery waits
+	// meanwhile: nothing is handled or becomes a dead letter that must not. Default
+	// 100 ms.
+	RetryWait time.Duration
+	// MaxRetryWait is the longest such wait. Default 5 s.
 	MaxRetryWait time.Duration
 	// Keep is how long an entry is remembered once it was handled or released,
 	// so that another copy of its dead letter is not handled again. It should be
-	// longer than dead letters are kept. Default 30 days, -1 is for ever.
+	// longer than dead letters are kept. -1 is forever. Default 30 days.
 	Keep time.Duration
-	// Hooks tell of what happens. Default none.
+	// Hooks report what happens. Default none.
 	Hooks Hooks
 }
 
 // Hooks are called synchronously, from many goroutines; any of them may be nil.
 // They must be quick and must not panic.
 type Hooks struct {
-	// Entered tells of a record that waits from now on, or that failed again.
+	// Entered reports a record that waits from now on, or that failed again.
 	Entered func(e Entry)
-	// Done tells of a record that waited and was handled. last reports that
+	// Done reports a record that waited and was handled. last reports that
 	// nothing of its key waits any more.
 	Done func(e Entry, last bool)
-	// Skipped tells of a copy of a record that was handled or released before.
+	// Skipped reports a copy of a record that was handled or released before.
 	Skipped func(e Entry)
-	// Error tells of a database error that will be tried again after wait.
+	// Error reports a database error that will be tried again after wait.
 	Error func(err error, wait time.Duration)
 }
 
-// Validate names every field that is out of range.
-func (c *Config) Validate() error {
-	var errs []error
-	for _, d := range []struct {
-		field string
-		value time.Duration
-	}{{"timeout", c.Timeout}, {"retry wait", c.RetryWait}, {"max retry wait", c.MaxRetryWait}} {
-		if d.value < 0 {
-			errs = append(errs, fmt.Errorf("%s must not be negative, is %s", d.field, d.value))
-		}
-	}
-	if c.Keep < -1 {
-		errs = append(errs, fmt.Errorf("keep must be positive or -1, is %s", c.Keep))
-	}
-	return errors.Join(errs...)
+func (c Config) validate() error {
+	var l problems.List
+	problems.AtLeast(&l, "Timeout", c.Timeout, 0)
+	problems.AtLeast(&l, "RetryWait", c.RetryWait, 0)
+	problems.AtLeast(&l, "MaxRetryWait", c.MaxRetryWait, 0)
+	l.Unless(c.Keep >= -1, "Keep", "must be positive or -1, is %s", c.Keep)
+	return l.Err()
 }
 
-func (c *Config) setDefaults() {
-	if c.Timeout == 0 {
-		c.Timeout = 5 * time.Second
-	}
-	if c.RetryWait == 0 {
-		c.RetryWait = 100 * time.Millisecond
-	}
-	if c.MaxRetryWait == 0 {
-		c.MaxRetryWait = 5 * time.Second
-	}
-	c.MaxRetryWait = max(c.MaxRetryWait, c.RetryWait)
-	if c.Keep == 0 {
-		c.Keep = 30 * 24 * time.Hour
-	}
-	c.Hooks.setDefaults()
+func (c Config) withDefaults() Config {
+	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
+	c.RetryWait = cmp.Or(c.RetryWait, 100*time.Millisecond)
+	c.MaxRetryWait = cmp.Or(c.MaxRetryWait, 5*time.Second)
+	c.Keep = cmp.Or(c.Keep, 30*24*time.Hour)
+	c.Hooks = c.Hooks.withDefaults()
+	return c
 }
 
-func (h *Hooks) setDefaults() {
-	if h.Entered == nil {
-		h.Entered = func(Entry) {}
+func (h Hooks) withDefaults() Hooks {
+	hook.Fill1(&h.Entered)
+	hook.Fill2(&h.Done)
+	hook.Fill1(&h.Skipped)
+	hook.Fill2(&h.Error)
+	return h
+}
+
+// Tee returns hooks that call those of h and then those of other.
+func (h Hooks) Tee(other Hooks) Hooks {
+	return Hooks{
+		Entered: hook.Tee1(h.Entered, other.Entered), Done: hook.Tee2(h.Done, other.Done),
+		Skipped: hook.Tee1(h.Skipped, other.Skipped), Error: hook.Tee2(h.Error, other.Error),
 	}
-	if h.Done == nil {
-		h.Done = func(Entry, bool) {}
+}
+
+// LogHooks logs every record that enters the quarantine or leaves it, and every
+// database error.
+func LogHooks(log *slog.Logger) Hooks {
+	attrs := func(e Entry) []any {
+		return []any{"group", e.Group, "topic", e.Topic, "partition", e.Partition, "offset", e.Offset, "event", e.EventID}
 	}
-	if h.Skipped == nil {
-		h.Skipped = func(Entry) {}
-	}
-	if h.Error == nil {
-		h.Error = func(error, time.Duration) {}
+	return Hooks{
+		Entered: func(e Entry) { log.Warn("record waits in quarantine", append(attrs(e), "failures", e.Failures)...) },
+		Done: func(e Entry, last bool) {
+			log.Info("record of a quarantined key handled", append(attrs(e), "last", last)...)
+		},
+		Skipped: func(e Entry) { log.Info("copy of a handled or released record skipped", attrs(e)...) },
+		Error: func(err error, wait time.Duration) {
+			log.Warn("quarantine cannot reach its database", "error", err, "again_in", wait)
+		},
 	}
 }

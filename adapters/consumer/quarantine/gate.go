@@ -11,16 +11,17 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
+	"github.com/millrace-go/millrace/adapters/internal/backoff"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // sighting is what is known of a record before it is handled.
 type sighting struct {
-	settled bool  // a copy of it was handled, or it was released
-	waits   bool  // it has an entry
-	behind  bool  // an earlier record of its key waits
-	first   int64 // the first offset of its key that waits, -1 if none does
+	resolved bool  // a copy of it was handled, or it was released
+	waits    bool  // it has an entry
+	behind   bool  // an earlier record of its key waits
+	first    int64 // the first offset of its key that waits, -1 if none does
 }
 
 // asks reports whether the database knows more of the record than memory: a live
@@ -46,7 +47,7 @@ func (g *guest) look() (s sighting, err error) {
 	g.claim.note(e.Key, s.first >= 0)
 	s.waits = state == string(Waiting)
 	// Without an id, a live record may be that of an earlier topic of this name.
-	s.settled = state != "" && !s.waits && id == e.EventID && (id != "" || g.replayed)
+	s.resolved = state != "" && !s.waits && id == e.EventID && (id != "" || g.replayed)
 	s.behind = s.first >= 0 && s.first < e.Offset
 	return s, nil
 }
@@ -91,7 +92,7 @@ func (g *guest) done() error {
 				err = tx.QueryRowContext(ctx, waitsSQL, e.Group, e.Topic, e.Partition, e.Key).Scan(&waits)
 			}
 			if err != nil {
-				return fmt.Errorf("settle %s/%d/%d: %w", e.Topic, e.Partition, e.Offset, err)
+				return fmt.Errorf("mark %s/%d/%d as handled: %w", e.Topic, e.Partition, e.Offset, err)
 			}
 			return nil
 		})
@@ -107,7 +108,8 @@ func (g *guest) done() error {
 
 // persist repeats f until it succeeds or the delivery's context ends.
 func (q *Quarantine) persist(ctx context.Context, f func(context.Context) error) error {
-	for wait := q.cfg.RetryWait; ; wait = min(2*wait, q.cfg.MaxRetryWait) {
+	waits := backoff.Doubling{First: q.cfg.RetryWait, Max: q.cfg.MaxRetryWait}
+	for failures := 1; ; failures++ {
 		attempt, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
 		err := f(attempt)
 		cancel()
@@ -117,6 +119,7 @@ func (q *Quarantine) persist(ctx context.Context, f func(context.Context) error)
 		if ctx.Err() != nil {
 			return consumer.ErrUnfinished
 		}
+		wait := waits.After(failures)
 		q.cfg.Hooks.Error(err, wait)
 		if !delivery.Sleep(ctx, wait) {
 			return consumer.ErrUnfinished

@@ -30,13 +30,13 @@ const (
 var errBad = errors.New("gateway says no")
 
 // letters is a publisher of dead letters.
-type letters struct {
+type deadLetterTopic struct {
 	mu     sync.Mutex
 	all    []record.Record
 	refuse error
 }
 
-func (l *letters) Publish(_ string, msgs ...*message.Message) error {
+func (l *deadLetterTopic) Publish(_ string, msgs ...*message.Message) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refuse != nil {
@@ -49,9 +49,9 @@ func (l *letters) Publish(_ string, msgs ...*message.Message) error {
 	return nil
 }
 
-func (l *letters) Close() error { return nil }
+func (l *deadLetterTopic) Close() error { return nil }
 
-func (l *letters) of(id string) *record.Record {
+func (l *deadLetterTopic) of(id string) *record.Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range slices.Backward(l.all) {
@@ -64,13 +64,13 @@ func (l *letters) of(id string) *record.Record {
 
 // member is one consumer of the partition, without a broker.
 type member struct {
-	t       *testing.T
-	q       *quarantine.Quarantine
-	chain   message.HandlerFunc
-	letters *letters
-	claim   int64
-	ctx     context.Context //nolint:containedctx // of its claim
-	end     context.CancelFunc
+	t     *testing.T
+	q     *quarantine.Quarantine
+	chain message.HandlerFunc
+	dead  *deadLetterTopic
+	claim int64
+	ctx   context.Context //nolint:containedctx // of its claim
+	end   context.CancelFunc
 
 	mu      sync.Mutex
 	handled []string
@@ -78,12 +78,12 @@ type member struct {
 	during  func(id string) // runs in the handler
 }
 
-// newMember joins with claim number claim. Members share letters as they share a topic.
-func newMember(t *testing.T, db *harness.Database, shared *letters, claim int64, cfg quarantine.Config) *member {
+// newMember joins with claim number claim. Members share the dead-letter topic.
+func newMember(t *testing.T, db *harness.Database, shared *deadLetterTopic, claim int64, cfg quarantine.Config) *member {
 	t.Helper()
 	q, err := quarantine.New(db.DB, cfg)
 	require.NoError(t, err)
-	m := &member{t: t, q: q, letters: shared, claim: claim, bad: map[string]bool{}}
+	m := &member{t: t, q: q, dead: shared, claim: claim, bad: map[string]bool{}}
 	m.ctx, m.end = context.WithCancel(t.Context())
 	chain, err := consumer.Middlewares("shipping", topic, shared,
 		consumer.Config{Timeout: -1, Retry: consumer.FixedBackOff(0, 0), DeadLetterWait: time.Millisecond, MaxDeadLetterWait: 5 * time.Millisecond},
@@ -100,7 +100,7 @@ func newMember(t *testing.T, db *harness.Database, shared *letters, claim int64,
 func alone(t *testing.T) (*member, *harness.Database) {
 	t.Helper()
 	db := harness.NewDatabase(t)
-	return newMember(t, db, &letters{}, 1, quarantine.Config{}), db
+	return newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), db
 }
 
 func (m *member) handle(msg *message.Message) ([]*message.Message, error) {
@@ -152,11 +152,11 @@ func (m *member) replay(id string, at int64) {
 }
 
 func (m *member) copyOf(id string, at int64) *record.Record {
-	letter := m.letters.of(id)
-	require.NotNil(m.t, letter, "no dead letter of %s", id)
-	count, _ := strconv.Atoi(header(letter, deadletter.HeaderReplayCount))
-	rec := &record.Record{Topic: topic, Partition: part, Offset: at, Group: group, Key: letter.Key}
-	for _, h := range letter.Headers {
+	deadLetter := m.dead.of(id)
+	require.NotNil(m.t, deadLetter, "no dead letter of %s", id)
+	count, _ := strconv.Atoi(header(deadLetter, deadletter.HeaderReplayCount))
+	rec := &record.Record{Topic: topic, Partition: part, Offset: at, Group: group, Key: deadLetter.Key}
+	for _, h := range deadLetter.Headers {
 		if h.Key != deadletter.HeaderReplayCount {
 			rec.Headers = append(rec.Headers, h)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
@@ -36,17 +37,15 @@ type Quarantine struct {
 	claims map[partition]*claim
 }
 
-// New returns a quarantine in db, or an error that names every wrong field.
+// New returns a quarantine in db.
 func New(db *sql.DB, cfg Config) (*Quarantine, error) {
-	err := cfg.Validate()
-	if db == nil {
-		err = errors.Join(errors.New("database is missing"), err)
-	}
-	if err != nil {
+	var l problems.List
+	problems.NotNil(&l, "db", db != nil)
+	l.AddAll(cfg.validate())
+	if err := l.Err(); err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
-	cfg.setDefaults()
-	return &Quarantine{cfg: cfg, db: db, claims: map[partition]*claim{}}, nil
+	return &Quarantine{cfg: cfg.withDefaults(), db: db, claims: map[partition]*claim{}}, nil
 }
 
 // Middleware belongs around retry: consumer.WithAround(q.Middleware()).
@@ -108,7 +107,7 @@ func (g *guest) deliver(msg *message.Message, next message.HandlerFunc) ([]*mess
 	switch {
 	case err != nil:
 		return nil, err
-	case seen.settled:
+	case seen.resolved:
 		return nil, g.skip()
 	case seen.behind:
 		return nil, g.turnBack(seen.first)

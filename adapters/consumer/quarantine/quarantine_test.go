@@ -25,8 +25,8 @@ func TestQuarantine_FollowersOfADeadLetterWaitAndOtherKeysFlow(t *testing.T) {
 	m.live("a", 5)
 	require.Equal(t, []string{"b2", "b4"}, m.done())
 	require.Equal(t, []string{"a1", "a3", "a5"}, waiting(t, db))
-	require.Equal(t, string(deadletter.DispositionFatal), header(m.letters.of("a1"), deadletter.HeaderDisposition))
-	follower := m.letters.of("a5")
+	require.Equal(t, string(deadletter.DispositionFatal), header(m.dead.of("a1"), deadletter.HeaderDisposition))
+	follower := m.dead.of("a5")
 	require.Equal(t, string(deadletter.DispositionQuarantined), header(follower, deadletter.HeaderDisposition))
 	require.Equal(t, "0", header(follower, deadletter.HeaderAttempts))
 	require.Equal(t, "quarantined: its key waits for notification.v1/3/1", header(follower, deadletter.HeaderExceptionMessage))
@@ -36,7 +36,7 @@ func TestQuarantine_ReplayHandlesAKeyInItsOrder(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
 	var freed []string
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{Hooks: quarantine.Hooks{Done: func(e quarantine.Entry, last bool) {
+	m := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{Hooks: quarantine.Hooks{Done: func(e quarantine.Entry, last bool) {
 		if last {
 			freed = append(freed, e.EventID)
 		}
@@ -73,8 +73,8 @@ func TestQuarantine_ReplayThatFailsAgainStaysFirst(t *testing.T) {
 	m.replay("a2", 4)
 	require.Empty(t, m.done())
 	require.Equal(t, []string{"a1", "a2"}, waiting(t, db))
-	require.Equal(t, "1", header(m.letters.of("a1"), deadletter.HeaderReplayCount))
-	require.Equal(t, "0", header(m.letters.of("a2"), deadletter.HeaderReplayCount), "a replay that did not reach the handler does not count")
+	require.Equal(t, "1", header(m.dead.of("a1"), deadletter.HeaderReplayCount))
+	require.Equal(t, "0", header(m.dead.of("a2"), deadletter.HeaderReplayCount), "a replay that did not reach the handler does not count")
 	s, err := quarantine.NewStore(db.DB)
 	require.NoError(t, err)
 	entries, err := s.List(t.Context(), quarantine.Filter{})
@@ -91,19 +91,19 @@ func TestQuarantine_SecondCopyOfADeadLetterIsSkipped(t *testing.T) {
 	m.bury("a", 1)
 	m.live("a", 2)
 	m.bad["a1"] = false
-	dead := len(m.letters.all)
+	dead := len(m.dead.all)
 	for at := int64(10); at < 14; at += 2 {
 		m.replay("a1", at)
 		m.replay("a2", at+1)
 	}
 	require.Equal(t, []string{"a1", "a2"}, m.done())
-	require.Len(t, m.letters.all, dead, "a copy is acknowledged, not buried again")
+	require.Len(t, m.dead.all, dead, "a copy is acknowledged, not published again")
 }
 
 func TestQuarantine_SurvivesARestart(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	shared := &letters{}
+	shared := &deadLetterTopic{}
 	first := newMember(t, db, shared, 1, quarantine.Config{})
 	first.bury("a", 1)
 	second := newMember(t, db, shared, 1, quarantine.Config{})
@@ -116,7 +116,7 @@ func TestQuarantine_SurvivesARestart(t *testing.T) {
 func TestQuarantine_MemberThatGetsAPartitionBackLearnsWhatOthersDid(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	shared := &letters{}
+	shared := &deadLetterTopic{}
 	first, second := newMember(t, db, shared, 1, quarantine.Config{}), newMember(t, db, shared, 1, quarantine.Config{})
 	first.live("a", 1)
 	second.bury("a", 2)
@@ -129,7 +129,7 @@ func TestQuarantine_MemberThatGetsAPartitionBackLearnsWhatOthersDid(t *testing.T
 func TestQuarantine_FormerOwnerEntersNothing(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	shared := &letters{}
+	shared := &deadLetterTopic{}
 	former, owner := newMember(t, db, shared, 1, quarantine.Config{}), newMember(t, db, shared, 1, quarantine.Config{})
 	former.bad["a1"] = true
 	former.during = func(string) {
@@ -142,12 +142,12 @@ func TestQuarantine_FormerOwnerEntersNothing(t *testing.T) {
 	require.Empty(t, shared.all)
 	owner.live("a", 2)
 	require.Equal(t, []string{"b0", "a1", "a2"}, owner.done())
-	require.NoError(t, former.deliver(newRecord("c", 3)), "an owner after all claims the partition anew")
+	require.NoError(t, former.deliver(newRecord("c", 3)), "an owner after all claims the partition again")
 }
 
 func TestQuarantine_DeliveryOfAnOlderClaimIsLeft(t *testing.T) {
 	t.Parallel()
-	m := newMember(t, harness.NewDatabase(t), &letters{}, 2, quarantine.Config{})
+	m := newMember(t, harness.NewDatabase(t), &deadLetterTopic{}, 2, quarantine.Config{})
 	m.live("a", 1)
 	m.claim = 1
 	require.ErrorIs(t, m.deliver(newRecord("a", 2)), consumer.ErrUnfinished)
@@ -157,7 +157,7 @@ func TestQuarantine_DeliveryOfAnOlderClaimIsLeft(t *testing.T) {
 func TestQuarantine_EntersBeforeTheDeadLetterIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	shared := &letters{refuse: errBad}
+	shared := &deadLetterTopic{refuse: errBad}
 	first := newMember(t, db, shared, 1, quarantine.Config{})
 	first.bad["a1"] = true
 	finished := make(chan error, 1)
@@ -191,7 +191,7 @@ func TestQuarantine_AsksNothingOfADatabaseThatIsAwayWhileNothingWaits(t *testing
 	troubled := make(chan struct{}, 1000)
 	cfg.Hooks.Error = func(error, time.Duration) { troubled <- struct{}{} }
 	db, proxy := proxied(t)
-	m := newMember(t, db, &letters{}, 1, cfg)
+	m := newMember(t, db, &deadLetterTopic{}, 1, cfg)
 	m.live("a", 1)
 	proxy.Cut()
 	m.live("a", 2)
@@ -199,10 +199,10 @@ func TestQuarantine_AsksNothingOfADatabaseThatIsAwayWhileNothingWaits(t *testing
 	finished := make(chan error, 1)
 	go func() { finished <- m.deliver(newRecord("b", 3)) }()
 	<-troubled
-	require.Empty(t, m.letters.of("b3"), "no dead letter without its entry")
+	require.Empty(t, m.dead.of("b3"), "no dead letter without its entry")
 	require.NoError(t, proxy.Heal())
 	require.NoError(t, <-finished)
-	require.NotNil(t, m.letters.of("b3"))
+	require.NotNil(t, m.dead.of("b3"))
 	require.Equal(t, []string{"a1", "a2"}, m.done())
 	require.Equal(t, []string{"b3"}, waiting(t, db))
 }
@@ -211,7 +211,7 @@ func TestQuarantine_LeavesDeliveriesWhoseContextEnds(t *testing.T) {
 	t.Parallel()
 	db, proxy := proxied(t)
 	proxy.Cut()
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{RetryWait: time.Millisecond})
+	m := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{RetryWait: time.Millisecond})
 	time.AfterFunc(50*time.Millisecond, m.end)
 	require.ErrorIs(t, m.deliver(newRecord("a", 1)), consumer.ErrUnfinished)
 	require.Empty(t, m.done())
@@ -242,11 +242,11 @@ func TestQuarantine_PassesWhatHasNoOrder(t *testing.T) {
 func TestQuarantine_AsksForEachRecordOfASubscriberThatTellsNoClaim(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	shared := &letters{}
+	shared := &deadLetterTopic{}
 	first, second := newMember(t, db, shared, 0, quarantine.Config{}), newMember(t, db, shared, 0, quarantine.Config{})
 	first.live("a", 1)
 	second.bury("a", 2)
-	require.ErrorIs(t, first.deliver(newRecord("a", 3)), consumer.ErrUnfinished, "the partition is claimed anew first")
+	require.ErrorIs(t, first.deliver(newRecord("a", 3)), consumer.ErrUnfinished, "the partition is claimed again first")
 	first.live("a", 3)
 	require.Equal(t, []string{"a1"}, first.done())
 }
@@ -257,11 +257,11 @@ func TestQuarantine_TellsTopicsOfOneNameApartByTheEventID(t *testing.T) {
 	m.bury("a", 1)
 	m.bad["a1"] = false
 	m.replay("a1", 2)
-	again := newRecord("a", 1) // the topic was made anew
+	again := newRecord("a", 1) // the topic was made again
 	again.Headers = []record.Header{text(outbox.HeaderEventID, "other")}
 	m.bad["other"] = true
 	require.NoError(t, m.deliver(again))
-	require.NotNil(t, m.letters.of("other"))
+	require.NotNil(t, m.dead.of("other"))
 	require.Equal(t, []string{"a1"}, waiting(t, db))
 }
 
@@ -281,9 +281,9 @@ func TestQuarantine_TakesAnyBytesAsKeyAndID(t *testing.T) {
 func TestNew_NamesEveryWrongField(t *testing.T) {
 	t.Parallel()
 	_, err := quarantine.New(nil, quarantine.Config{Timeout: -1, RetryWait: -1, MaxRetryWait: -1, Keep: -2})
-	for _, want := range []string{"database is missing", "timeout must not", "retry wait must not", "max retry wait must not", "keep must be"} {
+	for _, want := range []string{"db: must not be nil", "Timeout: must be", "RetryWait: must be", "MaxRetryWait: must be", "Keep: must be"} {
 		require.ErrorContains(t, err, want)
 	}
 	_, err = quarantine.NewStore(nil)
-	require.ErrorContains(t, err, "database is missing")
+	require.ErrorContains(t, err, "db: must not be nil")
 }

@@ -9,7 +9,7 @@ INSERT INTO consumer_claim AS c (consumer_group, topic, source_partition, epoch)
 ON CONFLICT (consumer_group, topic, source_partition) DO UPDATE SET epoch = c.epoch + 1
 RETURNING epoch`
 
-// pruneSQL forgets a part of what was settled $4 seconds ago.
+// pruneSQL forgets a part of what was resolved $4 seconds ago.
 const pruneSQL = `
 DELETE FROM consumer_quarantine
  WHERE (consumer_group, topic, source_partition, source_offset) IN (
@@ -36,7 +36,7 @@ SELECT coalesce(e.state, ''), coalesce(e.event_id, ''), coalesce(w.source_offset
 
 // enterSQL lets the record at offset $4, key $5, event $6 wait, $7 failures added,
 // if the partition's claim is still $8. It answers how many claims matched and
-// how many rows were written: none of them if the same event was settled before.
+// how many rows were written: none of them if the same event was resolved before.
 // A row of another event is of an earlier topic of this name.
 const enterSQL = `
 WITH mine AS MATERIALIZED (
@@ -53,7 +53,7 @@ entered AS (
  RETURNING 1)
 SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM entered)`
 
-// doneSQL settles the record at offset $4.
+// doneSQL marks the record as handled, at offset $4.
 const doneSQL = `
 UPDATE consumer_quarantine SET state = 'done', settled_at = clock_timestamp()
  WHERE consumer_group = $1 AND topic = $2 AND source_partition = $3 AND source_offset = $4 AND state = 'waiting'`

@@ -12,9 +12,9 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
-// Store looks at the quarantine and lets people decide on it. It serves any
-// process that reaches the database; consumers learn of a decision when they
-// next meet the key.
+// Store lists the quarantine and releases records from it. It serves any process
+// that reaches the database; consumers learn of a decision with the next record of
+// the key.
 type Store struct{ db *sql.DB }
 
 var _ deadletter.Quarantine = (*Store)(nil)
@@ -22,24 +22,24 @@ var _ deadletter.Quarantine = (*Store)(nil)
 // NewStore returns a store on a database with the migrations of sql.Outbox.
 func NewStore(db *sql.DB) (*Store, error) {
 	if db == nil {
-		return nil, errors.New("quarantine: database is missing")
+		return nil, errors.New("quarantine: db: must not be nil")
 	}
 	return &Store{db: db}, nil
 }
 
 // Entry is one record of a quarantined key.
 type Entry struct {
-	Group     string    `json:"group"`
-	Topic     string    `json:"topic"` // the source, not the dead letters
-	Partition int32     `json:"partition"`
-	Offset    int64     `json:"offset"`
-	Key       []byte    `json:"key"`
-	EventID   string    `json:"event_id"` // empty if the record has none
-	Failures  int       `json:"failures"` // deliveries that were given up; 0: it only waits
-	Since     time.Time `json:"since"`
-	State     State     `json:"state"`
-	SettledAt time.Time `json:"settled_at"` // the epoch while it waits
-	First     bool      `json:"first"`      // the one of its key that may be handled next
+	Group      string    `json:"group"`
+	Topic      string    `json:"topic"` // the source, not the dead letters
+	Partition  int32     `json:"partition"`
+	Offset     int64     `json:"offset"`
+	Key        []byte    `json:"key"`
+	EventID    string    `json:"event_id"` // empty if the record has none
+	Failures   int       `json:"failures"` // deliveries that were given up; 0: it only waits
+	Since      time.Time `json:"since"`
+	State      State     `json:"state"`
+	ResolvedAt time.Time `json:"resolved_at"` // the epoch while it waits
+	First      bool      `json:"first"`       // the one of its key that may be handled next
 }
 
 // State is what became of an entry.
@@ -57,8 +57,8 @@ type Filter struct {
 	Group, Topic string  // empty: any
 	Partitions   []int32 // empty: any
 	Key          []byte  // nil: any
-	Settled      bool    // also those that no longer wait
-	Limit        int     // most entries; 0 means 1,000
+	Resolved     bool    // also those that no longer wait
+	Limit        int     // at most so many entries; 0 means 1,000
 }
 
 // List returns entries by group, topic, partition and offset.
@@ -66,7 +66,7 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Entry, error) {
 	if f.Limit <= 0 {
 		f.Limit = 1000
 	}
-	rows, err := s.db.QueryContext(ctx, listSQL, f.Group, f.Topic, pq.Array(f.Partitions), f.Key, f.Settled, f.Limit)
+	rows, err := s.db.QueryContext(ctx, listSQL, f.Group, f.Topic, pq.Array(f.Partitions), f.Key, f.Resolved, f.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("list quarantine: %w", err)
 	}
@@ -75,7 +75,7 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Entry, error) {
 	for rows.Next() {
 		var e Entry
 		if err := rows.Scan(&e.Group, &e.Topic, &e.Partition, &e.Offset, &e.Key, &e.EventID, &e.Failures, &e.Since, &e.State,
-			&e.SettledAt, &e.First); err != nil {
+			&e.ResolvedAt, &e.First); err != nil {
 			return nil, fmt.Errorf("list quarantine: %w", err)
 		}
 		all = append(all, e)

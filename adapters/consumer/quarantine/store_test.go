@@ -36,7 +36,7 @@ func newStore(t *testing.T, db *harness.Database) *quarantine.Store {
 func TestStore_ReleaseLetsTheNextOfTheKeyThrough(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &letters{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
 	m.bad["a1"] = true
 	m.live("a", 1)
 	m.live("a", 2)
@@ -44,7 +44,7 @@ func TestStore_ReleaseLetsTheNextOfTheKeyThrough(t *testing.T) {
 	n, err := s.Release(t.Context(), group, topic, quarantine.Place{Partition: part, Offset: 1}, quarantine.Place{Partition: part, Offset: 99})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, n)
-	m.replay("a1", 10) // given up: not handled, not buried again
+	m.replay("a1", 10) // given up: not handled, not published again
 	m.replay("a2", 11)
 	m.replay("a3", 12)
 	m.live("a", 13)
@@ -57,7 +57,7 @@ func TestStore_ReleaseLetsTheNextOfTheKeyThrough(t *testing.T) {
 func TestStore_ReleaseWhileTheRecordIsHandledSpoilsNothing(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &letters{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
 	m.bad["a1"] = true
 	m.live("a", 1)
 	again := m.copyOf("a1", 5)
@@ -66,9 +66,9 @@ func TestStore_ReleaseWhileTheRecordIsHandledSpoilsNothing(t *testing.T) {
 		_, err := s.Release(t.Context(), group, topic, quarantine.Place{Partition: part, Offset: 1})
 		require.NoError(t, err)
 	}
-	buried := len(m.letters.all)
+	published := len(m.dead.all)
 	require.NoError(t, m.deliver(again))
-	require.Len(t, m.letters.all, buried, "released while it failed: not buried again")
+	require.Len(t, m.dead.all, published, "released while it failed: not published again")
 	m.live("a", 6)
 	require.Equal(t, []string{"a6"}, m.done())
 }
@@ -76,7 +76,7 @@ func TestStore_ReleaseWhileTheRecordIsHandledSpoilsNothing(t *testing.T) {
 func TestStore_DiscardFreesTheKey(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &letters{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
 	m.bad["a1"], m.bad["b2"] = true, true
 	m.live("a", 1)
 	m.live("b", 2)
@@ -93,7 +93,7 @@ func TestStore_DiscardFreesTheKey(t *testing.T) {
 func TestStore_CountsByGroupAndTopic(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &letters{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
 	stats, err := s.Stats(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, stats)
@@ -112,7 +112,7 @@ func TestStore_CountsByGroupAndTopic(t *testing.T) {
 func TestStore_ListsBySelection(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &letters{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
 	m.bad["a1"], m.bad["b2"] = true, true
 	m.live("a", 1)
 	m.live("b", 2)
@@ -123,9 +123,9 @@ func TestStore_ListsBySelection(t *testing.T) {
 		want   []string
 	}{
 		{quarantine.Filter{}, []string{"a1"}},
-		{quarantine.Filter{Settled: true}, []string{"a1", "b2"}},
-		{quarantine.Filter{Settled: true, Key: []byte("b")}, []string{"b2"}},
-		{quarantine.Filter{Settled: true, Limit: 1}, []string{"a1"}},
+		{quarantine.Filter{Resolved: true}, []string{"a1", "b2"}},
+		{quarantine.Filter{Resolved: true, Key: []byte("b")}, []string{"b2"}},
+		{quarantine.Filter{Resolved: true, Limit: 1}, []string{"a1"}},
 		{quarantine.Filter{Group: "other"}, nil},
 		{quarantine.Filter{Topic: "other"}, nil},
 		{quarantine.Filter{Partitions: []int32{1, 2}}, nil},
@@ -156,7 +156,7 @@ func TestStore_KnowsWhetherItIsInstalled(t *testing.T) {
 func TestClaim_ForgetsWhatWasSettledLongAgo(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m := newMember(t, db, &letters{}, 1, quarantine.Config{Keep: 1})
+	m := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{Keep: 1})
 	m.bad["a1"], m.bad["b2"] = true, true
 	m.live("a", 1)
 	m.live("b", 2)
@@ -164,7 +164,7 @@ func TestClaim_ForgetsWhatWasSettledLongAgo(t *testing.T) {
 	m.replay("a1", 3)
 	m.claim++
 	m.live("c", 4)
-	entries, err := newStore(t, db).List(t.Context(), quarantine.Filter{Settled: true})
+	entries, err := newStore(t, db).List(t.Context(), quarantine.Filter{Resolved: true})
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
 	require.Equal(t, "b2", entries[0].EventID)

@@ -1,5 +1,5 @@
 // Package missing has what stands for a handler function that was not given: a
-// Router refuses it, and on a stock router it fails for every message instead of
+// Router refuses it, and on a stock router it fails forevery message instead of
 // causing a panic. Reference code: no compatibility promise.
 package missing
 

@@ -16,8 +16,8 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-// letterbox is a topic with dead letters, and a database for the audit.
-type letterbox struct {
+// deadLetterTopic is a topic with dead letters, and a database for the audit.
+type deadLetterTopic struct {
 	t       *testing.T
 	topic   string
 	brokers []string
@@ -25,8 +25,8 @@ type letterbox struct {
 	cl      *kgo.Client
 }
 
-func newLetterbox(t *testing.T, suffix string) *letterbox {
-	b := &letterbox{t: t, topic: harness.Topic(t, 2), brokers: harness.Brokers(t), dsn: harness.NewDatabase(t).DSN}
+func newLetterbox(t *testing.T, suffix string) *deadLetterTopic {
+	b := &deadLetterTopic{t: t, topic: harness.Topic(t, 2), brokers: harness.Brokers(t), dsn: harness.NewDatabase(t).DSN}
 	require.NoError(t, harness.CreateTopic(t.Context(), b.brokers, b.topic+suffix, 2))
 	var err error
 	b.cl, err = kgo.NewClient(kgo.SeedBrokers(b.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -38,7 +38,7 @@ func newLetterbox(t *testing.T, suffix string) *letterbox {
 func kheader(k, v string) kgo.RecordHeader { return kgo.RecordHeader{Key: k, Value: []byte(v)} }
 
 // put writes a dead letter of the source partition and offset.
-func (b *letterbox) put(to string, partition int32, offset int, key, group string, more ...kgo.RecordHeader) {
+func (b *deadLetterTopic) put(to string, partition int32, offset int, key, group string, more ...kgo.RecordHeader) {
 	headers := append([]kgo.RecordHeader{
 		kheader("event-id", "0198f6f0-0000-7000-8000-0000000"+strconv.Itoa(10000+int(partition)*1000+offset)), kheader("event-type", "thing.happened"),
 		kheader("kafka_dlt-original-topic", b.topic), kheader("kafka_dlt-original-partition", "\x00\x00\x00"+string(partition)),
@@ -51,14 +51,14 @@ func (b *letterbox) put(to string, partition int32, offset int, key, group strin
 }
 
 // dlt runs one of the dlt commands, which must succeed.
-func (b *letterbox) dlt(args ...string) outcome {
+func (b *deadLetterTopic) dlt(args ...string) outcome {
 	b.t.Helper()
 	got := b.try(args...)
 	require.Zero(b.t, got.code, got.stderr)
 	return got
 }
 
-func (b *letterbox) try(args ...string) outcome {
+func (b *deadLetterTopic) try(args ...string) outcome {
 	b.t.Helper()
 	return run(b.t, map[string]string{"MILLRACE_POSTGRES": b.dsn, "USER": "tester"},
 		append(append([]string{"dlt"}, args...), "--topic", b.topic, "--kafka", strings.Join(b.brokers, ","))...)
@@ -73,10 +73,10 @@ type listed struct {
 	Decision                  *struct{ Act, Actor, Note string }
 }
 
-func (b *letterbox) list(args ...string) (letters []listed) {
+func (b *deadLetterTopic) list(args ...string) (found []listed) {
 	b.t.Helper()
-	require.NoError(b.t, json.Unmarshal([]byte(b.dlt(append([]string{"list", "--json"}, args...)...).out), &letters))
-	return letters
+	require.NoError(b.t, json.Unmarshal([]byte(b.dlt(append([]string{"list", "--json"}, args...)...).out), &found))
+	return found
 }
 
 func TestDLT_ListsShowsAndReplaysOnce(t *testing.T) {
@@ -84,13 +84,13 @@ func TestDLT_ListsShowsAndReplaysOnce(t *testing.T) {
 	b := newLetterbox(t, ".dlt")
 	b.put(b.topic+".dlt", 0, 7, "k", "views")
 	b.put(b.topic+".dlt", 1, 7, "k", "mailer")
-	letters := b.list()
-	require.Len(t, letters, 2)
-	require.Equal(t, "views", letters[0].Group)
-	require.Equal(t, "cannot be digested", letters[1].Reason)
-	require.Equal(t, 4, letters[0].Attempts)
-	require.Equal(t, 1, letters[1].SourcePartition)
-	require.Equal(t, 7, letters[0].SourceOffset)
+	found := b.list()
+	require.Len(t, found, 2)
+	require.Equal(t, "views", found[0].Group)
+	require.Equal(t, "cannot be digested", found[1].Reason)
+	require.Equal(t, 4, found[0].Attempts)
+	require.Equal(t, 1, found[1].SourcePartition)
+	require.Equal(t, 7, found[0].SourceOffset)
 	require.Contains(t, b.dlt("show", "--partition", "1", "--offset", "0").out, `bytes\x00of mailer`)
 	require.Equal(t, 1, b.try("show", "--offset", "9").code)
 
@@ -104,8 +104,8 @@ func TestDLT_ListsShowsAndReplaysOnce(t *testing.T) {
 	require.Contains(t, b.dlt("replay", "--yes").out, "replayed 1 of 1", "the other one, and the first not again")
 	require.Contains(t, b.dlt("replay", "--yes").out, "replayed 0 of 0")
 	require.Empty(t, b.list())
-	letters = b.list("--done")
-	require.Equal(t, []string{"replayed", "replayed"}, []string{letters[0].State, letters[1].State})
+	found = b.list("--done")
+	require.Equal(t, []string{"replayed", "replayed"}, []string{found[0].State, found[1].State})
 	v := read(t, b.brokers, b.topic, nil)
 	require.Equal(t, 2, v.Ghosts, "both are in the source topic now")
 	require.Zero(t, v.Duplicates)
@@ -272,7 +272,7 @@ func TestDLT_FindsTheTopicsOfSpringKafka(t *testing.T) {
 	require.Len(t, harness.ReadTopic(t, b.brokers, b.topic), 1)
 }
 
-func (b *letterbox) await(cond func() bool) {
+func (b *deadLetterTopic) await(cond func() bool) {
 	b.t.Helper()
 	require.Eventually(b.t, cond, 2*time.Minute, 200*time.Millisecond)
 }

@@ -26,9 +26,9 @@ func columnsOf(items []*item) (c columns) {
 	return c
 }
 
-// claim adds the events of w to the inbox and marks as its own those that are
+// reserve adds the events of w to the inbox and marks as its own those that are
 // neither there nor were done long ago.
-func (i *Inbox) claim(ctx context.Context, tx *sql.Tx, w *work) error {
+func (i *Inbox) reserve(ctx context.Context, tx *sql.Tx, w *work) error {
 	var given []*item
 	for _, it := range w.items {
 		it.mine = false
@@ -41,7 +41,7 @@ func (i *Inbox) claim(ctx context.Context, tx *sql.Tx, w *work) error {
 	}
 	fresh, err := i.insert(ctx, tx, w.source, given)
 	if err != nil {
-		return fmt.Errorf("claim events: %w", err)
+		return fmt.Errorf("reserve events: %w", err)
 	}
 	var old []*item
 	for _, it := range given {
@@ -62,11 +62,11 @@ func (i *Inbox) insert(ctx context.Context, tx *sql.Tx, source int32, items []*i
 	idle := sql.NullString{String: strconv.FormatInt(i.cfg.IdleTimeout.Milliseconds(), 10), Valid: i.cfg.IdleTimeout > 0}
 	if len(items) == 1 {
 		it := items[0]
-		rows, err := i.claimOne.QueryTx(ctx, tx, source, idle, it.id.String(), it.partition, it.offset, it.aggregate.String(), it.version)
+		rows, err := i.reserveOne.QueryTx(ctx, tx, source, idle, it.id.String(), it.partition, it.offset, it.aggregate.String(), it.version)
 		return readIDs(rows, err, 1)
 	}
 	c := columnsOf(items)
-	rows, err := i.claimMany.QueryTx(ctx, tx, source, idle,
+	rows, err := i.reserveMany.QueryTx(ctx, tx, source, idle,
 		pq.Array(c.ids), pq.Array(c.partitions), pq.Array(c.offsets), pq.Array(c.aggregates), pq.Array(c.versions))
 	return readIDs(rows, err, len(items))
 }
@@ -106,8 +106,8 @@ func readIDs(rows *sql.Rows, err error, size int) (map[uuid.UUID]bool, error) {
 	return ids, rows.Err()
 }
 
-// unclaim removes what this transaction claimed and then left out.
-func (w *work) unclaim(ctx context.Context, tx *sql.Tx) error {
+// unreserve removes what this transaction reserved and then left out.
+func (w *work) unreserve(ctx context.Context, tx *sql.Tx) error {
 	var ids []string
 	for _, it := range w.items {
 		if it.mine && it.failed {
@@ -117,8 +117,8 @@ func (w *work) unclaim(ctx context.Context, tx *sql.Tx) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, unclaim, w.source, pq.Array(ids)); err != nil {
-		return fmt.Errorf("give up claims: %w", err)
+	if _, err := tx.ExecContext(ctx, unreserve, w.source, pq.Array(ids)); err != nil {
+		return fmt.Errorf("give up reservations: %w", err)
 	}
 	return nil
 }
