@@ -21,8 +21,8 @@ type ProcessConfig struct {
 }
 
 // TraceProcess is a middleware that makes a span "process <topic>" of each call
-// of the handler; a nil tracer is the global one. Given to the consumer's Around it
-// sees each delivery once, given to Inside each attempt.
+// of the handler; a nil tracer is the global one. Given to the consumer's WithAround it
+// sees each delivery once, given to WithInside each attempt.
 //
 // If the message's context has a recording span of another's already, ours is
 // its child and linked to the message's. Without an SDK nothing changes.
