@@ -80,6 +80,13 @@ var breaches = []struct {
 	{"a sleeping test under another name", "sleep", "app/x_test.go", "package app\nimport clock \"time\"\nvar f = clock.Sleep", "calls time.Sleep"},
 	{"a fake clock", "sleep", "app/x_test.go", "package app\nfunc f() { clock.Sleep(1) }", ""},
 	{"a synctest bubble", "sleep", "app/x_test.go", "package app\nimport (\n\"testing/synctest\"\n\"time\"\n)\nfunc f() { time.Sleep(1); synctest.Wait() }", ""},
+	{"a wait that a busy machine ends", "bound", "app/x_test.go", bounded("require.Eventually(t, f, 20*time.Second, time.Millisecond)"), "waits 20*time.Second at most"},
+	{"an await that a busy machine ends", "bound", "test/e2e/x_test.go", bounded("harness.Await(t, 500*time.Millisecond, \"x\", f)"), "waits 500*time.Millisecond at most"},
+	{"a wait of minutes", "bound", "app/x_test.go", bounded("require.Eventually(t, f, 2*time.Minute, time.Millisecond)"), ""},
+	{"a wait with a name", "bound", "app/x_test.go", bounded("require.Eventually(t, f, liveness, time.Millisecond)"), ""},
+	{"a judgement of speed", "bound", "app/x_test.go", bounded("require.Less(t, time.Since(began), time.Hour)"), "judges time.Since"},
+	{"a least time", "bound", "app/x_test.go", bounded("require.GreaterOrEqual(t, time.Since(began), time.Second)"), ""},
+	{"a judgement by a fake clock", "bound", "app/x_test.go", "package app\nimport (\n\"testing/synctest\"\n\"time\"\n)\nfunc f() { synctest.Wait(); require.Less(t, time.Since(began), time.Hour) }", ""},
 	{"a skipping test", "skip", "app/x_test.go", "package app\nfunc TestX(t *testing.T) { t.Skipf(\"no\") }", "TestX calls Skipf"},
 	{"a package's name", "skip", "app/x_test.go", "package app\nimport \"x.org/m/pgstore\"\nvar a = pgstore.Skip", ""},
 	{"a skipping harness", "skip", "test/harness/x.go", "package harness\nfunc F(t testing.TB) { t.SkipNow() }", "F calls SkipNow"},
@@ -135,6 +142,10 @@ func parent(folder string) string {
 
 func imports(paths ...string) string {
 	return "package x\nimport (\n_ \"" + strings.Join(paths, "\"\n_ \"") + "\"\n)\n"
+}
+
+func bounded(call string) string {
+	return "package x\nimport \"time\"\nfunc f() { " + call + " }\n"
 }
 
 func text(literal string) string { return "package x\nvar s = `" + literal + "`\n" }

@@ -20,7 +20,7 @@ func TestCustomer_RenamesReachKafka(t *testing.T) {
 	startRelay(t, db.DB)           // your service
 	rename(t, db.DB, topic, "c-1") // what is tested
 
-	harness.Await(t, 20*time.Second, "the rename is published", func(context.Context) error {
+	harness.Await(t, 2*time.Minute, "the rename is published", func(context.Context) error {
 		if n := len(harness.ReadTopic(t, harness.Brokers(t), topic)); n != 1 {
 			return fmt.Errorf("%d records", n)
 		}

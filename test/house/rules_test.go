@@ -21,6 +21,7 @@ var rules = []struct {
 	{"length", "no source file has more than 400 lines", filesLong},
 	{"doc", "every package and exported name has a doc comment, and every field of a library's Config", docsMissing},
 	{"sleep", "no test sleeps: it waits for a channel, polls with require.Eventually, or runs in a synctest bubble", testsSleep},
+	{"bound", "what a test waits for has a minute at least, and no test judges how long something took: the machine may be busy", boundsShort},
 	{"skip", "no test skips itself, unless skips lists it with its reason", testsSkip},
 }
 
