@@ -16,7 +16,7 @@ import (
 
 func TestDLT_AKilledReplayGoesOnWithoutLoss(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, ".dlt")
+	b := newDeadLetterTopic(t, ".dlt")
 	const n, keys = 1500, 9
 	var recs []*kgo.Record
 	for i := range n {
@@ -46,9 +46,9 @@ func TestDLT_AKilledReplayGoesOnWithoutLoss(t *testing.T) {
 	p.Kill()
 	require.Less(t, len(arrived()), n, "it was killed in the middle")
 
-	b.await(func() bool { // until the claim of the killed one has run out
+	b.await(func() bool { // until the lease of the killed one has ended
 		got := b.try("replay", "--rate", "-1", "--yes")
-		require.True(t, got.code == 0 || strings.Contains(got.stderr, "somebody else is working on these dead letters"), got.stderr)
+		require.True(t, got.code == 0 || strings.Contains(got.stderr, "another operation is working on these dead letters"), got.stderr)
 		return got.code == 0
 	})
 	order, seen := map[string][]string{}, map[string]bool{}
@@ -60,7 +60,7 @@ func TestDLT_AKilledReplayGoesOnWithoutLoss(t *testing.T) {
 		}
 	}
 	require.Len(t, seen, n, "none is lost")
-	require.LessOrEqual(t, len(all), n+4*10, "a kill repeats at most what was under way: four batches of a tenth of a second")
+	require.LessOrEqual(t, len(all), n+4*10, "a kill repeats at most what was in progress: four batches of a tenth of a second")
 	for key, values := range order {
 		require.True(t, slices.IsSorted(values), key)
 	}

@@ -25,7 +25,7 @@ type deadLetterTopic struct {
 	cl      *kgo.Client
 }
 
-func newLetterbox(t *testing.T, suffix string) *deadLetterTopic {
+func newDeadLetterTopic(t *testing.T, suffix string) *deadLetterTopic {
 	b := &deadLetterTopic{t: t, topic: harness.Topic(t, 2), brokers: harness.Brokers(t), dsn: harness.NewDatabase(t).DSN}
 	require.NoError(t, harness.CreateTopic(t.Context(), b.brokers, b.topic+suffix, 2))
 	var err error
@@ -81,7 +81,7 @@ func (b *deadLetterTopic) list(args ...string) (found []listed) {
 
 func TestDLT_ListsShowsAndReplaysOnce(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, ".dlt")
+	b := newDeadLetterTopic(t, ".dlt")
 	b.put(b.topic+".dlt", 0, 7, "k", "views")
 	b.put(b.topic+".dlt", 1, 7, "k", "mailer")
 	found := b.list()
@@ -111,9 +111,9 @@ func TestDLT_ListsShowsAndReplaysOnce(t *testing.T) {
 	require.Zero(t, v.Duplicates)
 }
 
-func TestDLT_WhatIsSettledIsNotOfferedAgainAndSaysByWhomAndWhy(t *testing.T) {
+func TestDLT_WhatIsResolvedIsNoLongerOpenAndSaysByWhomAndWhy(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, ".dlt")
+	b := newDeadLetterTopic(t, ".dlt")
 	for i := range 6 {
 		b.put(b.topic+".dlt", 0, i, "k"+strconv.Itoa(i), "views")
 	}
@@ -125,11 +125,11 @@ func TestDLT_WhatIsSettledIsNotOfferedAgainAndSaysByWhomAndWhy(t *testing.T) {
 	require.Contains(t, got.stderr, "give a filter")
 
 	require.Contains(t, b.dlt("skip", "--key", "k1").out, "would skip 1 of 6 open dead letters (5 not chosen)")
-	require.Contains(t, b.dlt("skip", "--key", "k1", "--note", "mended by hand", "--yes").out, "skipped 1 of 6")
+	require.Contains(t, b.dlt("skip", "--key", "k1", "--note", "fixed by hand", "--yes").out, "skipped 1 of 6")
 	require.Contains(t, b.dlt("discard", "--from-offset", "2", "--to-offset", "4", "--note", "test data", "--yes").out, "discarded 2 of 2")
 	got = b.try("park", "--key", "k4", "--yes")
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.stderr, ".parking: topic does not exist: make it with 2 partitions, or give --create-topic")
+	require.Contains(t, got.stderr, ".parking: topic does not exist: create it with 2 partitions, or give --create-topic")
 	require.Contains(t, b.dlt("park", "--key", "k4", "--note", "asked", "--create-topic", "--yes").out, "parked 1 of 3")
 
 	open := b.list()
@@ -141,7 +141,7 @@ func TestDLT_WhatIsSettledIsNotOfferedAgainAndSaysByWhomAndWhy(t *testing.T) {
 		states = append(states, l.State)
 	}
 	require.Equal(t, []string{"replayed", "skipped", "discarded", "discarded", "parked", "replayed"}, states)
-	require.Equal(t, "mended by hand", done[1].Decision.Note)
+	require.Equal(t, "fixed by hand", done[1].Decision.Note)
 	require.Contains(t, done[1].Decision.Actor, "@")
 	require.Contains(t, b.dlt("show", "--offset", "2").out, ": test data")
 
@@ -171,7 +171,7 @@ func TestDLT_WhatIsSettledIsNotOfferedAgainAndSaysByWhomAndWhy(t *testing.T) {
 
 func TestDLT_ActsNeedAnAuditOrSayThatTheyHaveNone(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, ".dlt")
+	b := newDeadLetterTopic(t, ".dlt")
 	b.put(b.topic+".dlt", 0, 1, "k", "views")
 	b.put(b.topic+".dlt", 0, 2, "k", "views")
 	b.dsn = ""
@@ -189,7 +189,7 @@ func TestDLT_ActsNeedAnAuditOrSayThatTheyHaveNone(t *testing.T) {
 
 func TestDLT_FiltersChoose(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, ".dlt")
+	b := newDeadLetterTopic(t, ".dlt")
 	b.put(b.topic+".dlt", 0, 1, "a", "views", kheader("dlt-disposition", "panic"), kheader("dlt-failed-at", "2026-01-02T03:04:05Z"))
 	b.put(b.topic+".dlt", 1, 2, "b", "mailer", kheader("dlt-disposition", "decode"), kheader("kafka_dlt-exception-message", "row 17 is gone"))
 	for name, c := range map[string]struct {
@@ -237,7 +237,7 @@ func TestDLT_FiltersChoose(t *testing.T) {
 
 func TestDLT_ExportsEveryByte(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, ".dlt")
+	b := newDeadLetterTopic(t, ".dlt")
 	b.put(b.topic+".dlt", 0, 1, "\x00\xffkey", "views", kheader("binary", "\x00\xff"))
 	require.NoError(t, b.cl.ProduceSync(t.Context(), &kgo.Record{Topic: b.topic + ".dlt", Partition: 1}).FirstErr())
 	file := filepath.Join(t.TempDir(), "dead-letters.jsonl")
@@ -263,7 +263,7 @@ func TestDLT_ExportsEveryByte(t *testing.T) {
 
 func TestDLT_FindsTheTopicsOfSpringKafka(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, "-dlt")
+	b := newDeadLetterTopic(t, "-dlt")
 	b.put(b.topic+"-dlt", 0, 1, "k", "java")
 	got := b.try("list")
 	require.Equal(t, 1, got.code)
@@ -277,9 +277,9 @@ func (b *deadLetterTopic) await(cond func() bool) {
 	require.Eventually(b.t, cond, 2*time.Minute, 200*time.Millisecond)
 }
 
-func TestDLT_SkippingALetterLetsGoOfWhatWaitsBehindIt(t *testing.T) {
+func TestDLT_SkippingADeadLetterReleasesWhatWaitsBehindIt(t *testing.T) {
 	t.Parallel()
-	b := newLetterbox(t, ".dlt")
+	b := newDeadLetterTopic(t, ".dlt")
 	db := harness.NewDatabase(t)
 	b.dsn = db.DSN
 	for i := range 3 {
