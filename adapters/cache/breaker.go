@@ -15,7 +15,7 @@ type breaker struct {
 	limit   int32
 	every   time.Duration
 	now     func() time.Time
-	changed func(open bool)
+	changed func(open bool, err error)
 
 	errors atomic.Int32
 	probe  atomic.Int64 // when the next call may go, Unix nanoseconds; 0 is closed
@@ -41,11 +41,11 @@ func (b *breaker) report(err error) {
 			b.errors.Store(0)
 		}
 		if b.open() && !errors.Is(err, context.Canceled) && b.probe.Swap(0) != 0 {
-			b.changed(false)
+			b.changed(false, nil)
 		}
 	case b.errors.Add(1) >= b.limit:
 		if b.probe.Swap(b.now().Add(b.every).UnixNano()) == 0 {
-			b.changed(true)
+			b.changed(true, err)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (c *core) ask(ctx context.Context, r request) (found loaded, err error) {
 		}
 		took := time.Since(start)
 		found.delta = max(took.Milliseconds(), 1)
-		c.store.cfg.Hooks.loaded(c.name, took, err)
+		c.store.cfg.Hooks.Loaded(LoadInfo{c.name, took, err})
 		if err != nil {
 			err = fmt.Errorf("cache %s: load: %w", c.name, err)
 		}

@@ -51,7 +51,7 @@ func TestDirect_IsBoundedAndSaysWhenItIsFull(t *testing.T) {
 	t.Parallel()
 	tb, read, let := held()
 	y := &tally{}
-	s := newStore(t, nowhere(t), cache.StoreConfig{Loads: 3, LoadWait: time.Second, LoadTimeout: time.Minute, Hooks: y.hooks()})
+	s := newStore(t, nowhere(t), cache.StoreConfig{MaxLoads: 3, LoadWait: time.Second, LoadTimeout: time.Minute, Hooks: y.hooks()})
 	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
 	t.Cleanup(let)
 	var readers sync.WaitGroup

@@ -157,7 +157,7 @@ func (f *flight) acquire(ctx context.Context, mode string) (entry *raw, ok bool,
 }
 
 func (f *flight) useless(doing string, err error) error {
-	f.store.cfg.Hooks.trouble(f.name, fmt.Errorf("cache %s: %s: %w", f.name, doing, err))
+	f.store.cfg.Hooks.Trouble(f.name, fmt.Errorf("cache %s: %s: %w", f.name, doing, err))
 	return errDirect
 }
 
@@ -177,7 +177,7 @@ func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool,
 			return flown{}, true, err
 		}
 		if err != nil {
-			hooks.trouble(f.name, fmt.Errorf("cache %s: fill: %w", f.name, err))
+			hooks.Trouble(f.name, fmt.Errorf("cache %s: fill: %w", f.name, err))
 			return flown{raw: found.raw}, true, nil
 		}
 		keys = append(keys, also...)
@@ -188,7 +188,7 @@ func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool,
 		string(appendPadded(nil, f.store.cfg.Now().UnixMilli(), 13)), f.gen)
 	if err != nil {
 		hooks.put(f.name, PutError, 1)
-		hooks.trouble(f.name, fmt.Errorf("cache %s: fill: %w", f.name, err))
+		hooks.Trouble(f.name, fmt.Errorf("cache %s: fill: %w", f.name, err))
 		return last, true, nil
 	}
 	switch v := answer.(type) {
@@ -211,6 +211,6 @@ func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool,
 // drop gives the lease back after a load that came to nothing.
 func (f *flight) drop(ctx context.Context) {
 	if _, err := f.store.run(ctx, dropScript, []string{leaseOf(f.key)}, f.token); err != nil {
-		f.store.cfg.Hooks.trouble(f.name, fmt.Errorf("cache %s: give lease back: %w", f.name, err))
+		f.store.cfg.Hooks.Trouble(f.name, fmt.Errorf("cache %s: give lease back: %w", f.name, err))
 	}
 }

@@ -1,6 +1,11 @@
 package cache
 
-import "time"
+import (
+	"log/slog"
+	"time"
+
+	"github.com/millrace-go/millrace/adapters/internal/hook"
+)
 
 // Result is what became of one Get.
 type Result string
@@ -28,74 +33,95 @@ const (
 	PutError   PutResult = "error"   // Redis did not take it
 )
 
-// Hooks are called as things happen, for metrics and logs. Nil members are
-// skipped. They are called from the callers' goroutines and must return at once.
+// LoadInfo is one load from the database.
+type LoadInfo struct {
+	Cache string
+	Took  time.Duration
+	Err   error // nil also if there was no such thing
+}
+
+// PutInfo is some entries that were put, or one that was filled.
+type PutInfo struct {
+	Cache  string
+	Result PutResult
+	N      int
+}
+
+// Hooks are called as things happen, for metrics and logs. Each may be nil. They
+// are called from the callers' goroutines and must return at once.
 type Hooks struct {
-	// Requested: a Get of the named cache was answered; once for each, with what
-	// Redis had to say to it.
-	Requested func(cache, result string)
-	// Loaded: the database was asked; err is nil also if there was no such thing.
-	Loaded func(cache string, took time.Duration, err error)
-	// Put: n entries were put, or one filled.
-	Put func(cache, result string, n int)
-	// Overloaded: a load found no room in time.
+	// Requested: a Get of the named cache was answered; called once for each Get, with
+	// what Redis had.
+	Requested func(cache string, result Result)
+	// Loaded: the database was asked.
+	Loaded func(LoadInfo)
+	// Put: entries were put or filled.
+	Put func(PutInfo)
+	// Overloaded: a load found no capacity in time.
 	Overloaded func(cache string)
-	// Breaker: Redis is left alone from now on (open), or used again.
-	Breaker func(open bool)
-	// Flushed: Redis has lost its data since this process last looked.
+	// Breaker: Redis is not asked from now on (open), because of err, or is asked
+	// again.
+	Breaker func(open bool, err error)
+	// Flushed: Redis has lost its data since this process last asked.
 	Flushed func()
 	// Warning: Redis is set up in a way that is bad for a cache; text tells what to
-	// do. Run says so, once until Redis has lost its data.
+	// do. Run reports it, once until Redis has lost its data.
 	Warning func(text string)
-	// Trouble: something was wrong that no caller is told of, since the database
-	// answers instead.
+	// Trouble reports an error that callers did not see because the database answered.
 	Trouble func(cache string, err error)
 }
 
-func (h *Hooks) requested(cache string, r Result) {
-	if h.Requested != nil {
-		h.Requested(cache, string(r))
+// withDefaults returns the hooks with no-ops for those that are nil.
+func (h Hooks) withDefaults() Hooks {
+	hook.Fill2(&h.Requested)
+	hook.Fill1(&h.Loaded)
+	hook.Fill1(&h.Put)
+	hook.Fill1(&h.Overloaded)
+	hook.Fill2(&h.Breaker)
+	hook.Fill0(&h.Flushed)
+	hook.Fill1(&h.Warning)
+	hook.Fill2(&h.Trouble)
+	return h
+}
+
+// Tee returns hooks that call those of h and then those of other.
+func (h Hooks) Tee(other Hooks) Hooks {
+	return Hooks{
+		Requested:  hook.Tee2(h.Requested, other.Requested),
+		Loaded:     hook.Tee1(h.Loaded, other.Loaded),
+		Put:        hook.Tee1(h.Put, other.Put),
+		Overloaded: hook.Tee1(h.Overloaded, other.Overloaded),
+		Breaker:    hook.Tee2(h.Breaker, other.Breaker),
+		Flushed:    hook.Tee0(h.Flushed, other.Flushed),
+		Warning:    hook.Tee1(h.Warning, other.Warning),
+		Trouble:    hook.Tee2(h.Trouble, other.Trouble),
 	}
 }
 
-func (h *Hooks) loaded(cache string, took time.Duration, err error) {
-	if h.Loaded != nil {
-		h.Loaded(cache, took, err)
+// LogHooks returns hooks that log every loss of contact with Redis with its cause,
+// every return, every loss of data, what is wrong with its settings and each load
+// that found no capacity; at level debug also each error that no caller saw.
+func LogHooks(log *slog.Logger) Hooks {
+	return Hooks{
+		Overloaded: func(cache string) { log.Warn("cache: no capacity for a load from the database", "cache", cache) },
+		Breaker: func(open bool, err error) {
+			if open {
+				log.Warn("cache: redis is not asked after errors; the database answers", "error", err)
+				return
+			}
+			log.Info("cache: redis is asked again")
+		},
+		Flushed: func() { log.Warn("cache: redis has lost its data; the database fills it again") },
+		Warning: func(text string) { log.Warn("cache: " + text) },
+		Trouble: func(cache string, err error) {
+			log.Debug("cache: error that no caller saw", "cache", cache, "error", err)
+		},
 	}
 }
 
+// put reports n entries, if there are any.
 func (h *Hooks) put(cache string, r PutResult, n int) {
-	if h.Put != nil && n > 0 {
-		h.Put(cache, string(r), n)
-	}
-}
-
-func (h *Hooks) overloaded(cache string) {
-	if h.Overloaded != nil {
-		h.Overloaded(cache)
-	}
-}
-
-func (h *Hooks) breaker(open bool) {
-	if h.Breaker != nil {
-		h.Breaker(open)
-	}
-}
-
-func (h *Hooks) flushed() {
-	if h.Flushed != nil {
-		h.Flushed()
-	}
-}
-
-func (h *Hooks) warning(text string) {
-	if h.Warning != nil {
-		h.Warning(text)
-	}
-}
-
-func (h *Hooks) trouble(cache string, err error) {
-	if h.Trouble != nil && err != nil {
-		h.Trouble(cache, err)
+	if n > 0 {
+		h.Put(PutInfo{cache, r, n})
 	}
 }

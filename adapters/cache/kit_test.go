@@ -210,11 +210,11 @@ func (y *tally) of(what string) int {
 
 func (y *tally) hooks() cache.Hooks {
 	return cache.Hooks{
-		Requested:  func(_, result string) { y.add(result, 1) },
-		Loaded:     func(string, time.Duration, error) { y.add("load", 1) },
-		Put:        func(_, result string, n int) { y.add("put "+result, n) },
+		Requested:  func(_ string, result cache.Result) { y.add(string(result), 1) },
+		Loaded:     func(cache.LoadInfo) { y.add("load", 1) },
+		Put:        func(p cache.PutInfo) { y.add("put "+string(p.Result), p.N) },
 		Overloaded: func(string) { y.add("overloaded", 1) },
-		Breaker:    func(open bool) { y.add(fmt.Sprintf("breaker %t", open), 1) },
+		Breaker:    func(open bool, _ error) { y.add(fmt.Sprintf("breaker %t", open), 1) },
 		Flushed:    func() { y.add("flushed", 1) },
 		Warning:    func(string) { y.add("warning", 1) },
 		Trouble: func(_ string, err error) {

@@ -1,10 +1,13 @@
 package cache
 
 import (
+	"cmp"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 // NearConfig configures a near layer: entries kept in this process, as decoded
@@ -21,11 +24,14 @@ type NearConfig struct {
 	Entries int
 }
 
-func (c *NearConfig) setDefaults() { def(&c.Entries, 10_000) }
+func (c NearConfig) withDefaults() NearConfig {
+	c.Entries = cmp.Or(c.Entries, 10_000)
+	return c
+}
 
-func (c *NearConfig) validate(p *problems) {
-	p.need(c.Staleness >= 100*time.Millisecond, "Near.Staleness: is %s, must be given and at least 100ms", c.Staleness)
-	p.need(c.Entries > 0, "Near.Entries: is %d, must be positive", c.Entries)
+func (c NearConfig) check(wrong *problems.List) {
+	problems.AtLeast(wrong, "Near.Staleness", c.Staleness, 100*time.Millisecond)
+	problems.AtLeast(wrong, "Near.Entries", c.Entries, 1)
 }
 
 const nearShards = 64

@@ -54,7 +54,7 @@ func (s *Store) keepLink(ctx context.Context) {
 		layers := s.attachedNow()
 		if len(layers) > 0 {
 			if err := s.follow(ctx, number, layers); ctx.Err() == nil && !errors.Is(err, errMoreLayers) {
-				s.cfg.Hooks.trouble("near", fmt.Errorf("cache store: near link: %w", err))
+				s.cfg.Hooks.Trouble("near", fmt.Errorf("cache store: near link: %w", err))
 			} else if ctx.Err() == nil {
 				continue
 			}

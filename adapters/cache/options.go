@@ -1,14 +1,14 @@
 package cache
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
-// The longest waits that CheckOptions lets pass.
+// maxWait is the longest limit of a client that a store takes.
 const maxWait = time.Second
 
 // Options are those of a go-redis client that a request may wait for: a context's
@@ -29,23 +29,18 @@ func Harden(o *redis.Options) *redis.Options {
 	return o
 }
 
-// CheckOptions names everything in a client's Options() that would let a request
-// hang on Redis.
-func CheckOptions(o *redis.Options) error {
-	var errs []error
-	need := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	need(o.ContextTimeoutEnabled, "ContextTimeoutEnabled: must be true, or deadlines of callers are ignored")
+// checkOptions names everything in a client's options that would let a request hang
+// on Redis.
+func checkOptions(o *redis.Options) error {
+	var wrong problems.List
+	wrong.Unless(o.ContextTimeoutEnabled, "ContextTimeoutEnabled", "must be true, or deadlines of callers are ignored, is false")
 	for _, w := range []struct {
 		field string
 		value time.Duration
 	}{{"DialTimeout", o.DialTimeout}, {"ReadTimeout", o.ReadTimeout}, {"WriteTimeout", o.WriteTimeout}, {"PoolTimeout", o.PoolTimeout}} {
-		need(w.value > 0 && w.value <= maxWait, "%s: is %s, must be more than 0 and at most %s", w.field, w.value, maxWait)
+		wrong.Unless(w.value > 0 && w.value <= maxWait, w.field, "must be more than 0 and at most %s, is %s", maxWait, w.value)
 	}
-	need(o.MaxRetries <= 0, "MaxRetries: is %d, must be -1: the database answers instead", o.MaxRetries)
-	need(o.DialerRetries == 1, "DialerRetries: is %d, must be 1", o.DialerRetries)
-	return errors.Join(errs...)
+	wrong.Unless(o.MaxRetries <= 0, "MaxRetries", "must be -1, since the database answers instead, is %d", o.MaxRetries)
+	wrong.Unless(o.DialerRetries == 1, "DialerRetries", "must be 1, is %d", o.DialerRetries)
+	return wrong.Err()
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,12 +9,9 @@ import (
 	"reflect"
 	"sync/atomic"
 	"time"
-)
 
-// LoadQuery asks the database for the result of a query. ErrNotFound says that
-// there is none, which is remembered too. Its context ends after the store's
-// LoadTimeout, not with the caller that happened to be first.
-type LoadQuery[A, T any] func(ctx context.Context, args A) (T, error)
+	"github.com/millrace-go/millrace/adapters/internal/problems"
+)
 
 // QueryConfig configures a Query. Only TTL is required.
 type QueryConfig[T any] struct {
@@ -35,22 +33,24 @@ type QueryConfig[T any] struct {
 	Decode func([]byte) (T, error)
 }
 
-func (c *QueryConfig[T]) setDefaults() {
-	def(&c.NegativeTTL, 30*time.Second)
-	def(&c.SchemaVersion, 1)
-	def(&c.Beta, 1)
+func (c QueryConfig[T]) withDefaults() QueryConfig[T] {
+	c.NegativeTTL = cmp.Or(c.NegativeTTL, 30*time.Second)
+	c.SchemaVersion = cmp.Or(c.SchemaVersion, 1)
+	c.Beta = cmp.Or(c.Beta, 1)
 	if c.Encode == nil && c.Decode == nil {
 		c.Encode = func(v T) ([]byte, error) { return json.Marshal(v) }
 		c.Decode = func(b []byte) (v T, err error) { return v, json.Unmarshal(b, &v) }
 	}
+	return c
 }
 
-func (c *QueryConfig[T]) validate(p *problems) {
-	p.need(c.TTL >= time.Second, "TTL: is %s, must be given and at least 1s", c.TTL)
-	p.need(c.NegativeTTL >= time.Second, "NegativeTTL: is %s, must be at least 1s", c.NegativeTTL)
-	p.need(c.SchemaVersion > 0, "SchemaVersion: is %d, must be positive", c.SchemaVersion)
-	p.need(c.Beta > 0 || c.Beta == -1, "Beta: is %g, must be positive or -1", c.Beta)
-	p.need((c.Encode == nil) == (c.Decode == nil), "Encode, Decode: give both or none")
+// check collects what is wrong with a QueryConfig that has its defaults.
+func (c QueryConfig[T]) check(wrong *problems.List) {
+	problems.AtLeast(wrong, "TTL", c.TTL, time.Second)
+	problems.AtLeast(wrong, "NegativeTTL", c.NegativeTTL, time.Second)
+	problems.AtLeast(wrong, "SchemaVersion", c.SchemaVersion, 1)
+	wrong.Unless(c.Beta > 0 || c.Beta == -1, "Beta", "must be positive, or -1 for off, is %g", c.Beta)
+	wrong.Unless((c.Encode == nil) == (c.Decode == nil), "Encode, Decode", "must be given both or not at all")
 }
 
 // Query is a cache of the results of a query with arguments A. Results have no
@@ -58,7 +58,7 @@ func (c *QueryConfig[T]) validate(p *problems) {
 // Invalidate ends them all at once. It is safe for concurrent use.
 type Query[A, T any] struct {
 	*core
-	load LoadQuery[A, T]
+	load func(context.Context, A) (T, error)
 	cfg  QueryConfig[T]
 
 	prefix string                 // of the keys; the generation follows
@@ -67,25 +67,25 @@ type Query[A, T any] struct {
 	owed   atomic.Int64           // Invalidates that Redis has not heard of
 }
 
-// NewQuery returns a cache of the results of load. name names it in keys, metrics
-// and errors. A may be made of numbers, strings, booleans, times, what can
+// NewQuery returns a cache of the results of load, which asks the database.
+// ErrNotFound from it says that there is no result, which is remembered too. Its
+// context ends after the store's LoadTimeout, not with the caller that happened to
+// be first. name names the cache in keys, metrics and errors. A may be made of numbers, strings, booleans, times, what can
 // marshal itself to text, and of structs, slices, arrays, maps and pointers of
 // these. It starts nothing.
-func NewQuery[A, T any](store *Store, name string, load LoadQuery[A, T], cfg QueryConfig[T]) (*Query[A, T], error) {
-	cfg.setDefaults()
-	var p problems
-	p.need(store != nil, "store: is nil")
-	p.need(name != "", "name: is empty")
-	p.need(load != nil, "load: is nil")
-	cfg.validate(&p)
-	if err := checkArgs(reflect.TypeFor[A]()); err != nil {
-		p.add(fmt.Errorf("arguments: %w", err))
-	}
+func NewQuery[A, T any](store *Store, name string, load func(ctx context.Context, args A) (T, error), cfg QueryConfig[T]) (*Query[A, T], error) {
+	cfg = cfg.withDefaults()
+	var wrong problems.List
+	problems.NotNil(&wrong, "store", store != nil)
+	wrong.Unless(name != "", "name", "must not be empty")
+	problems.NotNil(&wrong, "load", load != nil)
+	cfg.check(&wrong)
+	wrong.Add("arguments", checkArgs(reflect.TypeFor[A]()))
 	prefix := queryPrefix(name, cfg.SchemaVersion)
-	if len(p) == 0 {
-		p.add(store.claim(prefix))
+	if wrong.Err() == nil {
+		wrong.AddAll(store.claim(prefix))
 	}
-	if err := p.err(); err != nil {
+	if err := wrong.Err(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", name, err)
 	}
 	return &Query[A, T]{core: &core{store: store, name: name}, load: load, cfg: cfg, prefix: prefix, genKey: prefix + "gen"}, nil
@@ -108,14 +108,14 @@ func (q *Query[A, T]) Get(ctx context.Context, args A) (v T, err error) {
 	req.load = func(ctx context.Context) (loaded, error) { return q.read(ctx, args, gen) }
 	if result == ResultHit || result == ResultNegative {
 		if v, err = q.decode(r); err == nil || errors.Is(err, ErrNotFound) {
-			q.store.cfg.Hooks.requested(q.name, result)
+			q.store.cfg.Hooks.Requested(q.name, result)
 			q.refreshEarly(ctx, req, r)
 			return v, err
 		}
 		result = ResultCorrupt
 		q.removeCorrupt(ctx, req.key, r.append(nil), err)
 	}
-	q.store.cfg.Hooks.requested(q.name, result)
+	q.store.cfg.Hooks.Requested(q.name, result)
 	answer := q.miss
 	if result == ResultError {
 		answer = q.direct

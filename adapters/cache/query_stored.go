@@ -72,7 +72,7 @@ func (q *Query[A, T]) stored(ctx context.Context, digest string) (gen string, r 
 }
 
 func (q *Query[A, T]) fail(err error) (string, raw, Result) {
-	q.store.cfg.Hooks.trouble(q.name, fmt.Errorf("cache %s: %w", q.name, err))
+	q.store.cfg.Hooks.Trouble(q.name, fmt.Errorf("cache %s: %w", q.name, err))
 	return "", raw{}, ResultError
 }
 
@@ -130,7 +130,7 @@ func (q *Query[A, T]) refreshEarly(ctx context.Context, req request, r raw) {
 		defer q.store.running.Done()
 		_, err := q.fly(context.WithoutCancel(ctx), req)
 		if err != nil && !errors.Is(err, errBusy) && !errors.Is(err, errDirect) {
-			q.store.cfg.Hooks.trouble(q.name, fmt.Errorf("cache %s: refresh: %w", q.name, err))
+			q.store.cfg.Hooks.Trouble(q.name, fmt.Errorf("cache %s: refresh: %w", q.name, err))
 		}
 		return nil, nil
 	})

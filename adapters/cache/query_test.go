@@ -17,7 +17,7 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-func newQuery[A, T any](t testing.TB, s *cache.Store, load cache.LoadQuery[A, T]) *cache.Query[A, T] {
+func newQuery[A, T any](t testing.TB, s *cache.Store, load func(context.Context, A) (T, error)) *cache.Query[A, T] {
 	t.Helper()
 	q, err := cache.NewQuery(s, "answers", load, cache.QueryConfig[T]{TTL: time.Minute, Beta: -1})
 	require.NoError(t, err)

@@ -1,8 +1,8 @@
 package cache
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -11,87 +11,65 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 // StoreConfig configures a Store. The zero value is usable.
 type StoreConfig struct {
-	// Loads is the most loads at once, of all caches of the store together: what
-	// a flushed Redis may cost the database. Default 32.
-	Loads int
-	// LoadWait is how long a load waits for room among them before its callers
-	// get ErrOverloaded. Default 1 s.
+	// MaxLoads limits the loads that run at once, of all caches of the store together:
+	// what a flushed Redis may cost the database. Default 32.
+	MaxLoads int
+	// LoadWait is how long a load waits for its turn before its callers get
+	// ErrOverloaded. Default 1 s.
 	LoadWait time.Duration
-	// LoadTimeout bounds one load. It is also the life of a fill lease, that is
-	// how long a process that died in a load can hold the others up at most.
-	// Default 2 s, at least 10 ms.
+	// LoadTimeout bounds one load, at least 10 ms. It is also the life of a lease: a
+	// process that died in a load keeps the others waiting no longer. Default 2 s.
 	LoadTimeout time.Duration
-	// LeaseWait is how long to wait for another process to fill an entry before
-	// taking the lease over. Default 500 ms, at most LoadTimeout.
+	// LeaseWait is how long to wait for another process to fill an entry before taking
+	// the lease over, at most LoadTimeout. Default 500 ms.
 	LeaseWait time.Duration
 	// BreakerErrors is how many errors in a row open the breaker. Default 5.
 	BreakerErrors int
-	// BreakerProbe is the time between tries while the breaker is open. Default 1 s.
+	// BreakerProbe is the time between attempts while the breaker is open. Default 1 s.
 	BreakerProbe time.Duration
 	// EpochKey is a key that Run keeps in Redis: if it is gone, Redis has lost
 	// its data. Default "cache:epoch".
 	EpochKey string
-	// WatchInterval is how often Run looks after the epoch key. Default 1 s.
+	// WatchInterval is how often Run reads the epoch key. Default 1 s.
 	WatchInterval time.Duration
-	// Hooks tell of what happens. Default none.
+	// Hooks are told what happens. Default: none.
 	Hooks Hooks
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
 
-func (c *StoreConfig) setDefaults() {
-	def(&c.Loads, 32)
-	def(&c.LoadWait, time.Second)
-	def(&c.LoadTimeout, 2*time.Second)
-	def(&c.LeaseWait, min(500*time.Millisecond, c.LoadTimeout))
-	def(&c.BreakerErrors, 5)
-	def(&c.BreakerProbe, time.Second)
-	def(&c.EpochKey, "cache:epoch")
-	def(&c.WatchInterval, time.Second)
+func (c StoreConfig) withDefaults() StoreConfig {
+	c.MaxLoads = cmp.Or(c.MaxLoads, 32)
+	c.LoadWait = cmp.Or(c.LoadWait, time.Second)
+	c.LoadTimeout = cmp.Or(c.LoadTimeout, 2*time.Second)
+	c.LeaseWait = cmp.Or(c.LeaseWait, min(500*time.Millisecond, c.LoadTimeout))
+	c.BreakerErrors = cmp.Or(c.BreakerErrors, 5)
+	c.BreakerProbe = cmp.Or(c.BreakerProbe, time.Second)
+	c.EpochKey = cmp.Or(c.EpochKey, "cache:epoch")
+	c.WatchInterval = cmp.Or(c.WatchInterval, time.Second)
+	c.Hooks = c.Hooks.withDefaults()
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	return c
 }
 
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+// check collects what is wrong with a StoreConfig that has its defaults.
+func (c StoreConfig) check(wrong *problems.List) {
+	problems.AtLeast(wrong, "MaxLoads", c.MaxLoads, 1)
+	problems.Positive(wrong, "LoadWait", c.LoadWait)
+	problems.AtLeast(wrong, "LoadTimeout", c.LoadTimeout, 10*time.Millisecond)
+	wrong.Unless(c.LeaseWait > 0 && c.LeaseWait <= max(c.LoadTimeout, 0), "LeaseWait", "must be positive and at most LoadTimeout %s, is %s", c.LoadTimeout, c.LeaseWait)
+	problems.AtLeast(wrong, "BreakerErrors", c.BreakerErrors, 1)
+	problems.Positive(wrong, "BreakerProbe", c.BreakerProbe)
+	problems.Positive(wrong, "WatchInterval", c.WatchInterval)
 }
-
-func (c *StoreConfig) validate() error {
-	var p problems
-	p.need(c.Loads > 0, "Loads: is %d, must be positive", c.Loads)
-	p.need(c.LoadWait > 0, "LoadWait: is %s, must be positive", c.LoadWait)
-	p.need(c.LoadTimeout >= 10*time.Millisecond, "LoadTimeout: is %s, must be at least 10ms", c.LoadTimeout)
-	p.need(c.LeaseWait > 0 && c.LeaseWait <= max(c.LoadTimeout, 0), "LeaseWait: is %s, must be positive and at most LoadTimeout %s", c.LeaseWait, c.LoadTimeout)
-	p.need(c.BreakerErrors > 0, "BreakerErrors: is %d, must be positive", c.BreakerErrors)
-	p.need(c.BreakerProbe > 0, "BreakerProbe: is %s, must be positive", c.BreakerProbe)
-	p.need(c.WatchInterval > 0, "WatchInterval: is %s, must be positive", c.WatchInterval)
-	return p.err()
-}
-
-// problems collects what is wrong with a configuration.
-type problems []error
-
-func (p *problems) need(ok bool, format string, args ...any) {
-	if !ok {
-		*p = append(*p, fmt.Errorf(format, args...))
-	}
-}
-
-func (p *problems) add(err error) {
-	if err != nil {
-		*p = append(*p, err)
-	}
-}
-
-func (p problems) err() error { return errors.Join(p...) }
 
 // Store is one Redis, and one bound on what misses may cost the database, shared
 // by the caches of a process. It is safe for concurrent use.
@@ -112,21 +90,23 @@ type Store struct {
 }
 
 // NewStore returns a store in rdb, which stays the caller's to close, after the
-// store. The client must have limits such as Options gives; see CheckOptions.
-// It may be a failover client of Sentinel. It starts nothing and asks nothing.
+// store. The client must have limits such as Options gives; others are refused.
+// It may be a failover client of Sentinel. It starts no goroutine and does no I/O.
 func NewStore(rdb *redis.Client, cfg StoreConfig) (*Store, error) {
-	cfg.setDefaults()
-	var errs []error
-	if rdb == nil {
-		errs = append(errs, errors.New("rdb: is nil"))
-	} else if err := CheckOptions(rdb.Options()); err != nil {
-		errs = append(errs, fmt.Errorf("rdb: make the client with cache.Options or cache.Harden: %w", err))
+	cfg = cfg.withDefaults()
+	var wrong problems.List
+	problems.NotNil(&wrong, "rdb", rdb != nil)
+	if rdb != nil {
+		if err := checkOptions(rdb.Options()); err != nil {
+			wrong.Add("rdb: make the client with cache.Options or cache.Harden", err)
+		}
 	}
-	if err := errors.Join(append(errs, cfg.validate())...); err != nil {
+	cfg.check(&wrong)
+	if err := wrong.Err(); err != nil {
 		return nil, fmt.Errorf("cache store: %w", err)
 	}
-	s := &Store{rdb: rdb, cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.Loads))}
-	s.breaker = breaker{limit: int32(min(cfg.BreakerErrors, 1<<30)), every: cfg.BreakerProbe, now: cfg.Now, changed: cfg.Hooks.breaker}
+	s := &Store{rdb: rdb, cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.MaxLoads))}
+	s.breaker = breaker{limit: int32(min(cfg.BreakerErrors, 1<<30)), every: cfg.BreakerProbe, now: cfg.Now, changed: cfg.Hooks.Breaker}
 	return s, nil
 }
 
@@ -192,7 +172,7 @@ func (s *Store) room(ctx context.Context, cache string) (release func(), err err
 	err = s.slots.Acquire(wait, 1)
 	s.waiting.Add(-1)
 	if err != nil {
-		s.cfg.Hooks.overloaded(cache)
+		s.cfg.Hooks.Overloaded(cache)
 		return nil, fmt.Errorf("%w: no room for %s", ErrOverloaded, s.cfg.LoadWait)
 	}
 	return func() { s.slots.Release(1) }, nil

@@ -223,7 +223,7 @@ func TestTrouble_FlushedRedisDoesNotStampedeTheDatabase(t *testing.T) {
 	r := harness.PrivateRedis(t, harness.RedisConfig{Real: true})
 	tb, y := newTable(), &tally{}
 	s := newStore(t, clientOf(t, &redis.Options{Addr: r.Addr()}), cache.StoreConfig{
-		Hooks: y.hooks(), WatchInterval: 5 * time.Millisecond, Loads: 32, LoadWait: time.Minute, // the machine may be busy
+		Hooks: y.hooks(), WatchInterval: 5 * time.Millisecond, MaxLoads: 32, LoadWait: time.Minute, // the machine may be busy
 	})
 	c := newVersioned(t, s, tb.load, cache.VersionedConfig[thing]{})
 	run(t, s)

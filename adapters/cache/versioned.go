@@ -1,11 +1,14 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/millrace-go/millrace/adapters/internal/problems"
 )
 
 // Load asks the database for one thing. ErrNotFound says that there is none; an
@@ -40,10 +43,10 @@ type VersionedConfig[T any] struct {
 	Near *NearConfig
 }
 
-func (c *VersionedConfig[T]) setDefaults(name string) {
-	def(&c.NegativeTTL, 30*time.Second)
-	def(&c.TombstoneTTL, 24*time.Hour)
-	def(&c.Prefix, name+":")
+func (c VersionedConfig[T]) withDefaults(name string) VersionedConfig[T] {
+	c.NegativeTTL = cmp.Or(c.NegativeTTL, 30*time.Second)
+	c.TombstoneTTL = cmp.Or(c.TombstoneTTL, 24*time.Hour)
+	c.Prefix = cmp.Or(c.Prefix, name+":")
 	if c.Generations == nil {
 		c.Generations = func(context.Context) (Generations, error) { return Generations{}, nil }
 	}
@@ -51,13 +54,22 @@ func (c *VersionedConfig[T]) setDefaults(name string) {
 		c.Encode = func(v T) ([]byte, error) { return json.Marshal(v) }
 		c.Decode = func(b []byte) (v T, err error) { return v, json.Unmarshal(b, &v) }
 	}
+	if c.Near != nil {
+		near := c.Near.withDefaults() // the caller's stays as it is
+		c.Near = &near
+	}
+	return c
 }
 
-func (c *VersionedConfig[T]) validate(p *problems) {
-	p.need(c.TTL >= time.Second, "TTL: is %s, must be given and at least 1s", c.TTL)
-	p.need(c.NegativeTTL >= time.Second || c.NegativeTTL == -1, "NegativeTTL: must be at least 1s, or -1 for off, is %s", c.NegativeTTL)
-	p.need(c.TombstoneTTL >= time.Second, "TombstoneTTL: is %s, must be at least 1s", c.TombstoneTTL)
-	p.need((c.Encode == nil) == (c.Decode == nil), "Encode, Decode: give both or none")
+// check collects what is wrong with a VersionedConfig that has its defaults.
+func (c VersionedConfig[T]) check(wrong *problems.List) {
+	problems.AtLeast(wrong, "TTL", c.TTL, time.Second)
+	wrong.Unless(c.NegativeTTL >= time.Second || c.NegativeTTL == -1, "NegativeTTL", "must be at least 1s, or -1 for off, is %s", c.NegativeTTL)
+	problems.AtLeast(wrong, "TombstoneTTL", c.TombstoneTTL, time.Second)
+	wrong.Unless((c.Encode == nil) == (c.Decode == nil), "Encode, Decode", "must be given both or not at all")
+	if c.Near != nil {
+		c.Near.check(wrong)
+	}
 }
 
 // Versioned is a cache of things that have versions. It is safe for concurrent use.
@@ -72,21 +84,15 @@ type Versioned[T any] struct {
 // errors. With a nil load the cache is all there is: a Get of what is not stored
 // is ErrMiss, and the entries come from Put alone. It starts nothing.
 func NewVersioned[T any](store *Store, name string, load Load[T], cfg VersionedConfig[T]) (*Versioned[T], error) {
-	cfg.setDefaults(name)
-	var p problems
-	p.need(store != nil, "store: is nil")
-	p.need(name != "", "name: is empty")
-	cfg.validate(&p)
-	if cfg.Near != nil {
-		near := *cfg.Near // the caller's stays as it is
-		cfg.Near = &near
-		near.setDefaults()
-		near.validate(&p)
+	cfg = cfg.withDefaults(name)
+	var wrong problems.List
+	problems.NotNil(&wrong, "store", store != nil)
+	wrong.Unless(name != "", "name", "must not be empty")
+	cfg.check(&wrong)
+	if wrong.Err() == nil {
+		wrong.AddAll(store.claim(cfg.Prefix))
 	}
-	if len(p) == 0 {
-		p.add(store.claim(cfg.Prefix))
-	}
-	if err := p.err(); err != nil {
+	if err := wrong.Err(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", name, err)
 	}
 	c := &Versioned[T]{core: &core{store: store, name: name}, load: load, cfg: cfg}

@@ -38,7 +38,7 @@ func (c *Versioned[T]) getIn(ctx context.Context, g Generations, id string, vers
 		return e, err
 	}
 	if e, ok := c.near.get(key, version); ok {
-		c.store.cfg.Hooks.requested(c.name, ResultNear)
+		c.store.cfg.Hooks.Requested(c.name, ResultNear)
 		return e, nil
 	}
 	f := c.near.begin(key)
@@ -51,8 +51,8 @@ func (c *Versioned[T]) getIn(ctx context.Context, g Generations, id string, vers
 // database answers.
 func (c *Versioned[T]) getUnknown(ctx context.Context, id string, version int64, why error) (Entry[T], error) {
 	err := fmt.Errorf("cache %s: %w", c.name, unavailable(why))
-	c.store.cfg.Hooks.requested(c.name, ResultError)
-	c.store.cfg.Hooks.trouble(c.name, err)
+	c.store.cfg.Hooks.Requested(c.name, ResultError)
+	c.store.cfg.Hooks.Trouble(c.name, err)
 	switch {
 	case ctx.Err() != nil:
 		return Entry[T]{}, ctx.Err()
@@ -98,7 +98,7 @@ const maxLate = 4
 // count tells what became of a Get: of its first question to Redis.
 func (c *core) count(late int, result Result) {
 	if late == 0 {
-		c.store.cfg.Hooks.requested(c.name, result)
+		c.store.cfg.Hooks.Requested(c.name, result)
 	}
 }
 
@@ -115,11 +115,11 @@ func (c *Versioned[T]) stored(ctx context.Context, key, id string, version int64
 	case errors.Is(err, redis.Nil):
 		return raw{}, ResultMiss, nil
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
-		c.store.cfg.Hooks.trouble(c.name, fmt.Errorf("cache %s: %s: %w", c.name, key, err))
+		c.store.cfg.Hooks.Trouble(c.name, fmt.Errorf("cache %s: %s: %w", c.name, key, err))
 		return raw{}, ResultCorrupt, nil // it gives way to the fill
 	case err != nil:
 		err = fmt.Errorf("cache %s: %w", c.name, unavailable(err))
-		s.cfg.Hooks.trouble(c.name, err)
+		s.cfg.Hooks.Trouble(c.name, err)
 		return raw{}, ResultError, err
 	}
 	r, err := parse(text)
@@ -143,7 +143,7 @@ func (c *Versioned[T]) stored(ctx context.Context, key, id string, version int64
 // removeCorrupt removes the entry if it still is what could not be read.
 func (c *core) removeCorrupt(ctx context.Context, key string, text []byte, why error) {
 	_, err := c.store.run(ctx, corruptScript, []string{key}, text)
-	c.store.cfg.Hooks.trouble(c.name, errors.Join(fmt.Errorf("cache %s: %s: %w", c.name, key, why), err))
+	c.store.cfg.Hooks.Trouble(c.name, errors.Join(fmt.Errorf("cache %s: %s: %w", c.name, key, why), err))
 }
 
 // fromDatabase loads the entry, through Redis unless that is in trouble.

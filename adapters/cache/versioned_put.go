@@ -75,7 +75,7 @@ func (c *Versioned[T]) offers(puts []Put[T]) (offers []offer, older int, err err
 	now := c.store.cfg.Now()
 	offers = make([]offer, 0, len(puts))
 	at := make(map[string]int, len(puts))
-	var p problems
+	var wrong []error
 	for _, put := range puts {
 		i, seen := at[put.ID]
 		if seen && offers[i].version >= put.Entry.Version {
@@ -85,7 +85,7 @@ func (c *Versioned[T]) offers(puts []Put[T]) (offers []offer, older int, err err
 		o, err := c.offer(put, now)
 		switch {
 		case err != nil:
-			p.add(fmt.Errorf("%q: %w", put.ID, err))
+			wrong = append(wrong, fmt.Errorf("%q: %w", put.ID, err))
 		case seen:
 			older++
 			offers[i] = o
@@ -94,7 +94,7 @@ func (c *Versioned[T]) offers(puts []Put[T]) (offers []offer, older int, err err
 			offers = append(offers, o)
 		}
 	}
-	return offers, older, p.err()
+	return offers, older, errors.Join(wrong...)
 }
 
 func (c *Versioned[T]) offer(put Put[T], now time.Time) (o offer, err error) {

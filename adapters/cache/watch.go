@@ -64,7 +64,7 @@ func (w *watch) look(ctx context.Context) {
 	case ok && epoch != w.epoch:
 		if w.epoch != "" {
 			w.flushes.Add(1)
-			w.cfg.Hooks.flushed()
+			w.cfg.Hooks.Flushed()
 		}
 		w.epoch, w.checked = epoch, false
 	}
@@ -74,7 +74,7 @@ func (w *watch) look(ctx context.Context) {
 	}
 	warnings, err := w.Check(ctx)
 	for _, text := range warnings {
-		w.cfg.Hooks.warning(text)
+		w.cfg.Hooks.Warning(text)
 	}
 	w.checked = err == nil
 	w.checkup.tell(ctx, &w.cfg.Hooks, err)
@@ -102,7 +102,7 @@ func (g *grievance) tell(ctx context.Context, hooks *Hooks, err error) {
 	}
 	if !g.told[cause] {
 		g.told[cause] = true
-		hooks.trouble("", err)
+		hooks.Trouble("", err)
 	}
 }
 

@@ -115,38 +115,5 @@ func (p *Pipeline) jobHooks() schedule.Hooks {
 }
 
 func (p *Pipeline) cacheHooks() cache.Hooks {
-	log, m, own := p.cfg.Logger, p.count.cache.Hooks(), p.cfg.Cache.Hooks
-	return cache.Hooks{
-		Requested: hook.Tee2(m.Requested, own.Requested),
-		Loaded: func(name string, took time.Duration, err error) {
-			m.Loaded(name, took, err)
-			if own.Loaded != nil {
-				own.Loaded(name, took, err)
-			}
-		},
-		Put: func(name, result string, n int) {
-			m.Put(name, result, n)
-			if own.Put != nil {
-				own.Put(name, result, n)
-			}
-		},
-		Overloaded: hook.Tee1(m.Overloaded, own.Overloaded),
-		Breaker: hook.Tee1(func(open bool) {
-			m.Breaker(open)
-			if open {
-				log.Warn("redis is left alone after errors; the database answers")
-				return
-			}
-			log.Info("redis is used again")
-		}, own.Breaker),
-		Flushed: hook.Tee0(func() {
-			m.Flushed()
-			log.Warn("redis has lost its data; the database fills it again")
-		}, own.Flushed),
-		Warning: hook.Tee1(func(text string) { log.Warn(text) }, own.Warning),
-		Trouble: hook.Tee2(func(name string, err error) {
-			m.Trouble(name, err)
-			log.Debug("cache", "cache", name, "error", err)
-		}, own.Trouble),
-	}
+	return cache.LogHooks(p.cfg.Logger).Tee(p.count.cache.Hooks()).Tee(p.cfg.Cache.Hooks)
 }

@@ -401,7 +401,7 @@ func TestHooks_OfTheServiceAreCalledToo(t *testing.T) {
 	cfg.Consumer.Hooks.Delivered = func(consumer.Delivery) { call("delivered") }
 	cfg.JobLocks.Hooks.Started = func(lock.Grant) { call("task started") }
 	cfg.Jobs.Hooks.Slot = func(schedule.Slot) { call("slot") }
-	cfg.Cache.Hooks.Requested = func(string, string) { call("cache requested") }
+	cfg.Cache.Hooks.Requested = func(string, cache.Result) { call("cache requested") }
 	p := s.pipeline(t, cfg)
 	pipeline.HandleOnce(p.Group(s.group, pipeline.GroupConfig{
 		Inbox: inbox.Config{Hooks: inbox.Hooks{Committed: func(inbox.Commit) { call("inbox committed") }}},

@@ -81,8 +81,9 @@ var direction = []directionRow{
 
 	// Service: implements app's ports.
 	{"adapters/notifier/codec/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox"}, []string{"./test/..."}},
-	{"adapters/notifier/postgres/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
-	{"adapters/notifier/orm/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, ormTests},
+	{"adapters/notifier/internal/...", []string{std, third, own, "./domain/..."}, nil},
+	{"adapters/notifier/postgres/...", []string{std, third, own, "./adapters/notifier/internal/...", "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
+	{"adapters/notifier/orm/...", []string{std, third, own, "./adapters/notifier/internal/...", "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, ormTests},
 	{"adapters/notifier/views/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec", "./adapters/cache/..."}, viewTests},
 	{"adapters/notifier/passwords/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
 	{"adapters/notifier/gateway/...", []string{std, third, own, "./adapters/internal/...", "./app", "./domain/...", "./outbox", "./adapters/notifier/codec"}, serviceTests},
@@ -139,7 +140,7 @@ var (
 	topFolders      = []string{"adapters", "app", "cmd", "deploy", "docs", "domain", "findings", "outbox", "sql", "test"}
 	foldersWithout  = []string{"deploy", "docs", "findings"}
 	adapterFolders  = []string{"cache", "consumer", "internal", "kafka", "notifier", "pipeline", "schedule", "telemetry", "watermillsql"}
-	notifierFolders = []string{"codec", "gateway", "httpapi", "orm", "passwords", "postgres", "views"}
+	notifierFolders = []string{"codec", "gateway", "httpapi", "internal", "orm", "passwords", "postgres", "views"}
 	testFolders     = []string{"bare", "e2e", "faults", "harness", "house", "internal", "interop", "lab", "outboxtest", "report", "servers"}
 	cmdFolders      = []string{"millrace", "notifier"}
 )

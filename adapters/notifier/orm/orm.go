@@ -8,13 +8,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/lib/pq"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 )
@@ -74,7 +73,7 @@ func domainEntity[ID comparable](id ID, e entity) domain.Entity[ID] {
 // insert adds the row of a new aggregate; columns are those that acts change.
 func (s session) insert(ctx context.Context, r row, id any, a aggregate, columns ...string) error {
 	if _, err := s.db.NewInsert().Model(r).Conn(s.tx).Returning(entityColumns).Exec(ctx); err != nil {
-		return mapError(err)
+		return dberror.Map(err)
 	}
 	return s.finish(ctx, r, id, a, columns)
 }
@@ -87,7 +86,7 @@ func (s session) update(ctx context.Context, r row, id any, a aggregate, columns
 		there, probe := s.db.NewSelect().Model(r).Conn(s.tx).Where("id = ?", id).Exists(ctx)
 		switch {
 		case probe != nil:
-			err = mapError(probe)
+			err = dberror.Map(probe)
 		case there:
 			err = domain.ErrVersionConflict
 		}
@@ -121,7 +120,7 @@ func (s session) write(ctx context.Context, r row, id any, version int64, column
 	q := s.db.NewUpdate().Model(r).Conn(s.tx).Column(columns...).Where("id = ?", id).Where("version = ?", version)
 	result, err := q.Returning(entityColumns).Exec(ctx)
 	if err != nil {
-		return mapError(err)
+		return dberror.Map(err)
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(domain.ErrNotFound, err)
@@ -135,24 +134,5 @@ func (s session) get(ctx context.Context, r row, id any, lock string) error {
 	if lock != "" {
 		q = q.For(lock)
 	}
-	return mapError(q.Scan(ctx))
-}
-
-// mapError adds the domain's sentinel to a database error that means one. The
-// database's own error stays in the chain.
-func mapError(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
-		return domain.ErrNotFound
-	}
-	var e *pq.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	switch e.Code {
-	case "23505": // unique_violation
-		return fmt.Errorf("%w: %w", domain.ErrDuplicate, err)
-	case "23503": // foreign_key_violation
-		return fmt.Errorf("%w: %w", domain.ErrReference, err)
-	}
-	return err
+	return dberror.Map(q.Scan(ctx))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/account"
 )
@@ -79,7 +80,7 @@ func (r *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int,
 		Where("expires_at < ?", before).Order("expires_at").Limit(int64(limit)).For("UPDATE SKIP LOCKED")
 	result, err := r.db.NewDelete().Model((*sessionRow)(nil)).Conn(r.tx).Where("id IN (?)", over).Exec(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("sweep sessions: %w", mapError(err))
+		return 0, fmt.Errorf("sweep sessions: %w", dberror.Map(err))
 	}
 	removed, err := result.RowsAffected()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/account"
@@ -64,7 +65,7 @@ func (r *Accounts) get(ctx context.Context, query string, id account.ID) (*accou
 	err := r.tx.QueryRowContext(ctx, query, id).Scan(&s.ID, &s.Email, &s.Password, &s.Generation,
 		&s.RegisteredAt, &s.ChangedAt, &s.Version, &s.CreatedAt, &s.UpdatedAt)
 	if err != nil {
-		return nil, fmt.Errorf("get account %s: %w", id, mapError(err))
+		return nil, fmt.Errorf("get account %s: %w", id, dberror.Map(err))
 	}
 	for _, t := range []*time.Time{&s.RegisteredAt, &s.ChangedAt, &s.CreatedAt, &s.UpdatedAt} {
 		*t = domain.Time(*t)

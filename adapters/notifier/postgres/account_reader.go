@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/account"
@@ -27,7 +28,7 @@ func NewAccountReader(db *sql.DB) *AccountReader { return &AccountReader{db: db}
 // Credentials implements app.AccountReader.
 func (r *AccountReader) Credentials(ctx context.Context, email string) (c app.Credentials, err error) {
 	if err := r.db.QueryRowContext(ctx, selectCredentials, email).Scan(&c.ID, &c.Password); err != nil {
-		return app.Credentials{}, fmt.Errorf("read credentials: %w", mapError(err))
+		return app.Credentials{}, fmt.Errorf("read credentials: %w", dberror.Map(err))
 	}
 	return c, nil
 }
@@ -36,7 +37,7 @@ func (r *AccountReader) Credentials(ctx context.Context, email string) (c app.Cr
 func (r *AccountReader) AccountView(ctx context.Context, id account.ID) (v app.AccountView, err error) {
 	err = r.db.QueryRowContext(ctx, selectAccountView, id).Scan(&v.ID, &v.Version, &v.Email, &v.Generation, &v.RegisteredAt)
 	if err != nil {
-		return app.AccountView{}, fmt.Errorf("read account %s: %w", id, mapError(err))
+		return app.AccountView{}, fmt.Errorf("read account %s: %w", id, dberror.Map(err))
 	}
 	v.RegisteredAt = domain.Time(v.RegisteredAt)
 	return v, nil
@@ -46,7 +47,7 @@ func (r *AccountReader) AccountView(ctx context.Context, id account.ID) (v app.A
 func (r *AccountReader) SessionView(ctx context.Context, id account.SessionID) (app.SessionView, error) {
 	s, err := scanSession(r.db.QueryRowContext(ctx, selectSession, id))
 	if err != nil {
-		return app.SessionView{}, fmt.Errorf("read session %s: %w", id, mapError(err))
+		return app.SessionView{}, fmt.Errorf("read session %s: %w", id, dberror.Map(err))
 	}
 	return app.SessionViewOf(s), nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 )
@@ -24,7 +25,7 @@ func Audit(ctx context.Context, tx *sql.Tx, r domain.Recorded) error {
 	_, err := tx.ExecContext(ctx, insertAudit, r.ID, r.Event.EventName(), s.ID, s.Version, s.Recipient, s.Status, s.Attempts, s.Reason,
 		r.OccurredAt, r.Trace.Parent, r.Trace.CorrelationID)
 	if err != nil {
-		return fmt.Errorf("audit event %s: %w", r.ID, mapError(err))
+		return fmt.Errorf("audit event %s: %w", r.ID, dberror.Map(err))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
@@ -70,7 +71,7 @@ func (c *Claims) Schedule(ctx context.Context, id notification.ID, r app.Retry) 
 	t := r.Trace
 	_, err := c.tx.ExecContext(ctx, scheduleRetry, id, r.Wait.Microseconds(), r.Group, t.Parent, t.CorrelationID, t.CausationID, t == domain.Trace{})
 	if err != nil {
-		return fmt.Errorf("schedule notification %s: %w", id, mapError(err))
+		return fmt.Errorf("schedule notification %s: %w", id, dberror.Map(err))
 	}
 	return nil
 }
@@ -78,7 +79,7 @@ func (c *Claims) Schedule(ctx context.Context, id notification.ID, r app.Retry) 
 // Drop implements app.Claims.
 func (c *Claims) Drop(ctx context.Context, id notification.ID) error {
 	if _, err := c.tx.ExecContext(ctx, dropRetry, id); err != nil {
-		return fmt.Errorf("forget notification %s: %w", id, mapError(err))
+		return fmt.Errorf("forget notification %s: %w", id, dberror.Map(err))
 	}
 	return nil
 }
@@ -87,7 +88,7 @@ func (c *Claims) Drop(ctx context.Context, id notification.ID) error {
 func (c *Claims) Claim(ctx context.Context, q app.ClaimQuery) ([]app.Claim, error) {
 	rows, err := c.tx.QueryContext(ctx, claimRetries, q.Limit, q.Lease.Microseconds(), q.Fence)
 	if err != nil {
-		return nil, fmt.Errorf("claim notifications: %w", mapError(err))
+		return nil, fmt.Errorf("claim notifications: %w", dberror.Map(err))
 	}
 	defer func() { _ = rows.Close() }()
 	var claims []app.Claim
@@ -101,7 +102,7 @@ func (c *Claims) Claim(ctx context.Context, q app.ClaimQuery) ([]app.Claim, erro
 		claims = append(claims, c)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("claim notifications: %w", mapError(err))
+		return nil, fmt.Errorf("claim notifications: %w", dberror.Map(err))
 	}
 	return claims, nil
 }
@@ -111,7 +112,7 @@ func (c *Claims) Confirm(ctx context.Context, claim app.Claim) error {
 	var held bool
 	err := c.tx.QueryRowContext(ctx, confirmClaim, claim.ID, claim.Attempt).Scan(&held)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("confirm claim of notification %s: %w", claim.ID, mapError(err))
+		return fmt.Errorf("confirm claim of notification %s: %w", claim.ID, dberror.Map(err))
 	}
 	if !held {
 		return fmt.Errorf("attempt %d of notification %s: %w", claim.Attempt, claim.ID, app.ErrClaimLost)
@@ -126,7 +127,7 @@ func (c *Claims) Release(ctx context.Context, wait time.Duration, claims ...app.
 		ids[i], attempts[i] = string(claim.ID), int64(claim.Attempt)
 	}
 	if _, err := c.tx.ExecContext(ctx, releaseClaims, pq.Array(ids), pq.Array(attempts), wait.Microseconds()); err != nil {
-		return fmt.Errorf("release claims: %w", mapError(err))
+		return fmt.Errorf("release claims: %w", dberror.Map(err))
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 func (u *UnitOfWork) commit(ctx context.Context, tx *sql.Tx) error {
 	var xid string
 	if err := tx.QueryRowContext(ctx, selectXID).Scan(&xid); err != nil {
-		return fmt.Errorf("commit: %w", mapError(err))
+		return fmt.Errorf("commit: %w", dberror.Map(err))
 	}
 	err := tx.Commit()
 	switch {
@@ -31,7 +33,7 @@ func (u *UnitOfWork) commit(ctx context.Context, tx *sql.Tx) error {
 	case ctx.Err() != nil && errors.Is(err, sql.ErrTxDone): // rolled back when ctx ended
 		return fmt.Errorf("commit: %w", ctx.Err())
 	case xid == "" || refused(err):
-		return fmt.Errorf("commit: %w", mapError(err))
+		return fmt.Errorf("commit: %w", dberror.Map(err))
 	}
 	return u.resolve(ctx, xid, err)
 }
@@ -45,7 +47,7 @@ func refused(err error) bool {
 
 // resolve finds out whether the transaction xid committed. The answer is that of
 // the server which db reaches now: after a failover to a standby that lagged, an
-// id can be unknown there, which is ErrCommitUnknown.
+// id can be unknown there, which is ErrOutcomeUnknown.
 func (u *UnitOfWork) resolve(ctx context.Context, xid string, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.cfg.ResolveWait)
 	defer cancel()
@@ -59,13 +61,13 @@ func (u *UnitOfWork) resolve(ctx context.Context, xid string, cause error) error
 		case err == nil && status == "aborted":
 			return fmt.Errorf("commit: rolled back: %w", cause)
 		case err == nil && status == "": // too old to be known
-			return fmt.Errorf("commit of transaction %s: %w: %w", xid, ErrCommitUnknown, cause)
+			return fmt.Errorf("commit of transaction %s: %w: %w", xid, ErrOutcomeUnknown, cause)
 		case err != nil && ctx.Err() == nil:
 			last = err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("commit of transaction %s: %w: %w", xid, ErrCommitUnknown, errors.Join(cause, last))
+			return fmt.Errorf("commit of transaction %s: %w: %w", xid, ErrOutcomeUnknown, errors.Join(cause, last))
 		case <-time.After(20 * time.Millisecond): // in progress, or the server is away
 		}
 	}

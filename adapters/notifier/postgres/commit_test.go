@@ -43,7 +43,7 @@ func TestDo_KnowsItDidNotCommitWhenTheRequestIsLost(t *testing.T) {
 	p.BreakNext(lab.LoseCommit)
 	id, err := s.add(t.Context(), t)
 	require.ErrorContains(t, err, "rolled back")
-	require.NotErrorIs(t, err, postgres.ErrCommitUnknown)
+	require.NotErrorIs(t, err, postgres.ErrOutcomeUnknown)
 	require.Zero(t, s.commits.Load())
 	_, err = reader.NotificationStatus(t.Context(), id)
 	require.ErrorIs(t, err, domain.ErrNotFound)
@@ -54,6 +54,6 @@ func TestDo_SaysSoWhenTheOutcomeCannotBeKnown(t *testing.T) {
 	s, p, _ := through(t, postgres.Config{ResolveWait: 200 * time.Millisecond})
 	p.BreakNext(lab.LoseServer)
 	_, err := s.add(t.Context(), t)
-	require.ErrorIs(t, err, postgres.ErrCommitUnknown)
+	require.ErrorIs(t, err, postgres.ErrOutcomeUnknown)
 	require.Zero(t, s.commits.Load())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
@@ -50,7 +51,7 @@ func (r *Notifications) Add(ctx context.Context, n *notification.Notification) e
 func (r *Notifications) Get(ctx context.Context, id notification.ID) (*notification.Notification, error) {
 	s, err := scanNotification(r.tx.QueryRowContext(ctx, selectNotification, id))
 	if err != nil {
-		return nil, fmt.Errorf("get notification %s: %w", id, mapError(err))
+		return nil, fmt.Errorf("get notification %s: %w", id, dberror.Map(err))
 	}
 	return notification.FromState(s), nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/notification"
@@ -32,7 +33,7 @@ func NewReader(db *sql.DB) *Reader { return &Reader{db: db} }
 func (r *Reader) NotificationStatus(ctx context.Context, id notification.ID) (app.NotificationStatus, error) {
 	s, err := scanStatus(r.db.QueryRowContext(ctx, selectStatusOf, id))
 	if err != nil {
-		return app.NotificationStatus{}, fmt.Errorf("read notification %s: %w", id, mapError(err))
+		return app.NotificationStatus{}, fmt.Errorf("read notification %s: %w", id, dberror.Map(err))
 	}
 	return s, nil
 }
@@ -41,7 +42,7 @@ func (r *Reader) NotificationStatus(ctx context.Context, id notification.ID) (ap
 func (r *Reader) RecipientNotifications(ctx context.Context, recipient string, limit int) ([]app.NotificationStatus, error) {
 	rows, err := r.db.QueryContext(ctx, selectNewestOf, recipient, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read notifications of a recipient: %w", mapError(err))
+		return nil, fmt.Errorf("read notifications of a recipient: %w", dberror.Map(err))
 	}
 	defer func() { _ = rows.Close() }()
 	var list []app.NotificationStatus
@@ -53,7 +54,7 @@ func (r *Reader) RecipientNotifications(ctx context.Context, recipient string, l
 		list = append(list, s)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read notifications of a recipient: %w", mapError(err))
+		return nil, fmt.Errorf("read notifications of a recipient: %w", dberror.Map(err))
 	}
 	return list, nil
 }

@@ -93,6 +93,6 @@ func TestErrors_CarryTheDomainsSentinels(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.add(t.Context(), t)
 	require.ErrorIs(t, err, domain.ErrReference, "found by the server only at COMMIT")
-	require.NotErrorIs(t, err, postgres.ErrCommitUnknown)
+	require.NotErrorIs(t, err, postgres.ErrOutcomeUnknown)
 	require.Len(t, harness.ReadOutbox(t, s.db), 1)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/domain"
 )
 
@@ -39,7 +40,7 @@ func scanRow(row *sql.Row) (s stored, err error) {
 // added finishes the insert of a, which gave row and err.
 func added(a aggregate, row stored, err error, update write) error {
 	if err != nil {
-		return mapError(err)
+		return dberror.Map(err)
 	}
 	return finish(a, row, update)
 }
@@ -54,7 +55,7 @@ func save(ctx context.Context, tx *sql.Tx, a aggregate, exists string, id any, u
 		err = whyNone(ctx, tx, exists, id)
 	}
 	if err != nil {
-		return mapError(err)
+		return dberror.Map(err)
 	}
 	return finish(a, row, update)
 }
@@ -72,7 +73,7 @@ func finish(a aggregate, row stored, update write) error {
 		}
 		var err error
 		if row, err = update(expected); err != nil {
-			return mapError(err)
+			return dberror.Map(err)
 		}
 	}
 	a.Settle(row.createdAt, row.updatedAt)

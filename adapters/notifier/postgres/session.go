@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 	"github.com/millrace-go/millrace/domain/account"
@@ -54,7 +55,7 @@ func (r *Sessions) Add(ctx context.Context, s *account.Session) error {
 func (r *Sessions) Get(ctx context.Context, id account.SessionID) (*account.Session, error) {
 	s, err := scanSession(r.tx.QueryRowContext(ctx, selectSession, id))
 	if err != nil {
-		return nil, fmt.Errorf("get session %s: %w", id, mapError(err))
+		return nil, fmt.Errorf("get session %s: %w", id, dberror.Map(err))
 	}
 	return account.SessionFromState(s), nil
 }
@@ -71,7 +72,7 @@ func (r *Sessions) Save(ctx context.Context, s *account.Session) error {
 func (r *Sessions) Sweep(ctx context.Context, before time.Time, limit int) (int, error) {
 	result, err := r.tx.ExecContext(ctx, sweepSessions, before, limit)
 	if err != nil {
-		return 0, fmt.Errorf("sweep sessions: %w", mapError(err))
+		return 0, fmt.Errorf("sweep sessions: %w", dberror.Map(err))
 	}
 	removed, err := result.RowsAffected()
 	if err != nil {

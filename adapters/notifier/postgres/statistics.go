@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 	"github.com/millrace-go/millrace/app"
 	"github.com/millrace-go/millrace/domain"
 )
@@ -34,7 +35,7 @@ func (s *Statistics) DeliveryStatistics(ctx context.Context, q app.StatisticsQue
 	page := app.DeliveryStatistics{AsOf: domain.Time(time.Now())}
 	rows, err := s.db.QueryContext(ctx, selectStatistics, q.After, q.Limit+1)
 	if err != nil {
-		return app.DeliveryStatistics{}, fmt.Errorf("read statistics: %w", mapError(err))
+		return app.DeliveryStatistics{}, fmt.Errorf("read statistics: %w", dberror.Map(err))
 	}
 	defer func() { _ = rows.Close() }() // read to its end, or given up
 	for rows.Next() {
@@ -46,7 +47,7 @@ func (s *Statistics) DeliveryStatistics(ctx context.Context, q app.StatisticsQue
 		page.Recipients = append(page.Recipients, r)
 	}
 	if err := rows.Err(); err != nil {
-		return app.DeliveryStatistics{}, fmt.Errorf("read statistics: %w", mapError(err))
+		return app.DeliveryStatistics{}, fmt.Errorf("read statistics: %w", dberror.Map(err))
 	}
 	if len(page.Recipients) > q.Limit {
 		page.Recipients = page.Recipients[:q.Limit]

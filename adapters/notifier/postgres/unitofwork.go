@@ -95,7 +95,7 @@ func NewUnitOfWork(db *sql.DB, out Outbox, codec Encoder, cfg Config) (*UnitOfWo
 
 // Do implements app.UnitOfWork. When the connection is lost in the middle of
 // COMMIT, Do finds out what became of the transaction; only if that cannot be
-// found out in time is the error ErrCommitUnknown.
+// found out in time is the error ErrOutcomeUnknown.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(context.Context, app.Tx) error) error {
 	if outer, ok := ctx.Value(txKey{u}).(*transaction); ok {
 		return outer.join(ctx, fn)
@@ -202,7 +202,7 @@ func (t *transaction) join(ctx context.Context, fn func(context.Context, app.Tx)
 	return err
 }
 
-// ErrCommitUnknown means that the connection was lost during COMMIT and that the
+// ErrOutcomeUnknown means that the connection was lost during COMMIT and that the
 // database could not be asked what became of the transaction. It may or may not
 // have committed.
-var ErrCommitUnknown = errors.New("outcome of the commit is unknown")
+var ErrOutcomeUnknown = errors.New("outcome of the commit is unknown")

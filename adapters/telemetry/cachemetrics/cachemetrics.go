@@ -2,8 +2,6 @@
 package cachemetrics
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace-go/millrace/adapters/cache"
@@ -48,21 +46,21 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 // Hooks returns hooks that count what happens.
 func (m *Metrics) Hooks() cache.Hooks {
 	return cache.Hooks{
-		Requested: func(cacheName, result string) {
-			m.requests.WithLabelValues(cacheName, result).Inc()
-			if result == string(cache.ResultCorrupt) {
+		Requested: func(cacheName string, result cache.Result) {
+			m.requests.WithLabelValues(cacheName, string(result)).Inc()
+			if result == cache.ResultCorrupt {
 				m.corrupt.WithLabelValues(cacheName).Inc()
 			}
 		},
-		Loaded: func(cacheName string, took time.Duration, err error) {
-			m.loads.WithLabelValues(cacheName).Observe(took.Seconds())
-			if err != nil {
-				m.loadErrors.WithLabelValues(cacheName).Inc()
+		Loaded: func(l cache.LoadInfo) {
+			m.loads.WithLabelValues(l.Cache).Observe(l.Took.Seconds())
+			if l.Err != nil {
+				m.loadErrors.WithLabelValues(l.Cache).Inc()
 			}
 		},
-		Put:        func(cacheName, result string, n int) { m.puts.WithLabelValues(cacheName, result).Add(float64(n)) },
+		Put:        func(p cache.PutInfo) { m.puts.WithLabelValues(p.Cache, string(p.Result)).Add(float64(p.N)) },
 		Overloaded: func(cacheName string) { m.overloads.WithLabelValues(cacheName).Inc() },
-		Breaker: func(open bool) {
+		Breaker: func(open bool, _ error) {
 			m.breaker.Set(0)
 			if open {
 				m.breaker.Set(1)

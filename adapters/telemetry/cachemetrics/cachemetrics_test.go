@@ -53,7 +53,7 @@ func TestMetrics_CountWhatACacheDoes(t *testing.T) {
 	require.NoError(t, rdb.Set(t.Context(), "orders:b", "rubbish", 0).Err())
 	_, err = c.Get(t.Context(), "b")
 	require.NoError(t, err)
-	m.Hooks().Breaker(true)
+	m.Hooks().Breaker(true, nil)
 	m.Hooks().Flushed()
 	m.Hooks().Overloaded("orders")
 

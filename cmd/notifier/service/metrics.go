@@ -132,27 +132,7 @@ func (s *service) inboxHooks(group string) inbox.Hooks {
 }
 
 func (s *service) cacheHooks() cache.Hooks {
-	counting := s.metrics.cache.Hooks()
-	return cache.Hooks{
-		Requested: counting.Requested, Loaded: counting.Loaded, Put: counting.Put, Overloaded: counting.Overloaded,
-		Breaker: func(open bool) {
-			counting.Breaker(open)
-			if open {
-				s.log.Warn("redis is left alone after errors; postgres answers")
-				return
-			}
-			s.log.Info("redis is used again")
-		},
-		Flushed: func() {
-			counting.Flushed()
-			s.log.Warn("redis has lost its data; postgres fills it again")
-		},
-		Warning: func(text string) { s.log.Warn(text) },
-		Trouble: func(cache string, err error) {
-			counting.Trouble(cache, err)
-			s.log.Debug("cache", "cache", cache, "error", err)
-		},
-	}
+	return cache.LogHooks(s.log).Tee(s.metrics.cache.Hooks())
 }
 
 // lockHooks are those of the locker: of each run under a lock.

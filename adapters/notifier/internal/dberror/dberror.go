@@ -1,4 +1,8 @@
-package postgres
+// Package dberror translates errors of Postgres into those of the domain, for all
+// repositories of the reference service.
+//
+// Reference code: no compatibility promise.
+package dberror
 
 import (
 	"database/sql"
@@ -10,9 +14,9 @@ import (
 	"github.com/millrace-go/millrace/domain"
 )
 
-// mapError adds the domain's sentinel to a database error that means one. The
-// database's own error stays in the chain.
-func mapError(err error) error {
+// Map adds the domain's sentinel to a database error that means one. The database's
+// own error stays in the chain.
+func Map(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return domain.ErrNotFound
 	}
