@@ -38,7 +38,7 @@ type Config struct {
 	// missing. Default none: consumed topics that do not exist are waited for.
 	Topics []kafka.Topic
 	// Redis is where Parts.Cache keeps its entries; its client needs the limits of
-	// cache.Options. Run looks after the cache. Default none: there is no cache.
+	// cache.Options. Run maintains the cache. Default none: there is no cache.
 	Redis *redis.Client
 	// Checks are asked by /readyz too, by name: what the service needs besides
 	// Postgres and Kafka. Default none.
@@ -140,7 +140,7 @@ func under(field string, err error) error {
 		return nil
 	}
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		joined, ok := inner.(interface{ Unwrap() []error }) //nolint:errorlint // each step is looked at
+		joined, ok := inner.(interface{ Unwrap() []error }) //nolint:errorlint // each step is examined
 		if !ok {
 			continue
 		}

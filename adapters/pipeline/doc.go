@@ -20,8 +20,8 @@
 // message that it concerns.
 //
 // Run waits for servers that are not there yet, and /readyz names them. At a stop
-// consumers and jobs end first and the relay after them, so that what they have
-// appended is still published; a graceful stop repeats nothing.
+// consumers and jobs end first and the relay after them. What the relay has not read
+// by then waits in the table for the next start. A graceful stop repeats nothing.
 //
 // Parts returns what the pipeline is made of, for all that this package does not
 // cover. docs/embedding.md is the guide.

@@ -55,7 +55,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	ctx, stop := context.WithCancel(context.Background()) // ends when the process is told to stop
+	ctx, stop := context.WithCancel(context.Background()) // ends when the process must stop
 	pipeline.Handle(p.Group("readers", pipeline.GroupConfig{}), "greeting.v1", consumer.JSON[Greeting], func(_ context.Context, g Greeting) error {
 		fmt.Println("read:", g.Text)
 		stop()

@@ -21,9 +21,9 @@ type GroupConfig struct {
 	// Subscriber configures how records are fetched and handed out. Its Concurrency
 	// is 32 by default here: messages of one key are in order, others side by side.
 	Subscriber kafka.SubscriberConfig
-	// Unavailable tells failures that say nothing about a message, because what the
-	// handler needs cannot be reached. They pause the partition until an attempt
-	// finds it again, and never make a dead letter. It is not asked about failures
+	// Unavailable reports which failures say nothing about a message, because what
+	// the handler needs cannot be reached. They pause the partition until an attempt
+	// finds it again, and never make a dead letter. It is not called for failures
 	// that no retry can heal. A handler that connects to addresses which its
 	// messages name should exclude those. Default Unavailable.
 	Unavailable func(error) bool

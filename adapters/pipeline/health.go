@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	patience     = 15 * time.Second // for messages that do not move
+	stalledAfter = 15 * time.Second // without messages that move
 	readyTimeout = 5 * time.Second  // for the whole of /readyz
 )
 
-// state is what /readyz tells that no part can be asked for.
+// state is what /readyz reports beside the status of the parts.
 type state struct {
 	mu      sync.Mutex
 	waiting map[string]error   // parts that Run waits for
-	lost    map[string]trouble // what subscribers said last, by group and topic
+	lost    map[string]failure // the last failures of subscribers, by group and topic
 	stopped bool
 }
 
-type trouble struct {
+type failure struct {
 	err error
 	at  time.Time
 }
@@ -49,9 +49,9 @@ func (s *state) loses(subscriber string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lost == nil {
-		s.lost = map[string]trouble{}
+		s.lost = map[string]failure{}
 	}
-	if s.lost[subscriber] = (trouble{err, time.Now()}); err == nil {
+	if s.lost[subscriber] = (failure{err, time.Now()}); err == nil {
 		delete(s.lost, subscriber)
 	}
 }
@@ -73,7 +73,7 @@ func (s *state) problems(now time.Time) (waiting bool, errs []error) {
 		errs = append(errs, fmt.Errorf("%s: waiting: %w", part, s.waiting[part]))
 	}
 	for _, subscriber := range slices.Sorted(maps.Keys(s.lost)) {
-		if t := s.lost[subscriber]; now.Sub(t.at) < patience {
+		if t := s.lost[subscriber]; now.Sub(t.at) < stalledAfter {
 			errs = append(errs, fmt.Errorf("consumer %s: %w", subscriber, t.err))
 		}
 	}
@@ -121,7 +121,7 @@ func (p *Pipeline) relayReady(ctx context.Context) (errs []error) {
 	if err := p.db.PingContext(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("postgres: %w", err))
 	}
-	if st := p.parts.Relay.Status(); !st.Ready(time.Now(), patience) {
+	if st := p.parts.Relay.Status(); !st.Ready(time.Now(), stalledAfter) {
 		errs = append(errs, fmt.Errorf("relay: messages do not move: %w", cmpErr(st.Err, errors.New("nothing read yet"))))
 	}
 	if st := p.parts.Publisher.State(); !st.Reachable {

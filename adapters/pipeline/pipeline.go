@@ -181,7 +181,7 @@ func (p *Pipeline) InTx(ctx context.Context, work func(ctx context.Context, tx *
 	return nil
 }
 
-// wake tells the leading relay of a commit: by a call if it is ours.
+// wake makes the leading relay read after a commit: by a call if it runs here.
 func (p *Pipeline) wake() {
 	if p.parts.Relay.Status().Leading {
 		p.parts.Relay.Wake()

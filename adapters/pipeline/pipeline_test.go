@@ -123,7 +123,9 @@ func TestGroup_PausesWhileRedisIsDownAndCatchesUp(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 
 	p := s.pipeline(t, s.config())
-	fast := consumer.BreakerConfig{ProbeEvery: 200 * time.Millisecond}
+	// An ordinary failure is given up soon: what is held for longer is held because
+	// the failure says that Redis is unavailable.
+	fast := consumer.BreakerConfig{ProbeEvery: 200 * time.Millisecond, MaxHold: 500 * time.Millisecond}
 	put := func(ctx context.Context, os ...order) error {
 		_, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for _, o := range os {
@@ -205,7 +207,7 @@ func TestRun_WaitsForServersThatAreAwayAndNamesThem(t *testing.T) {
 	require.Contains(t, text, "not running")
 	start(t, p)
 	place(t, p, s.topic, orders(0, 5)...) // needs no Kafka
-	harness.Await(t, within, "the wait is told", func(context.Context) error {
+	harness.Await(t, within, "the wait is shown", func(context.Context) error {
 		code, text := ask(p, "/readyz")
 		if code != http.StatusServiceUnavailable || !strings.Contains(text, "kafka: waiting: ") || strings.Contains(text, "kafka: waiting: starting") {
 			return fmt.Errorf("%d %s", code, text)
@@ -220,6 +222,44 @@ func TestRun_WaitsForServersThatAreAwayAndNamesThem(t *testing.T) {
 	seen.await(t, 5)
 	awaitReady(t, p)
 	require.NotEmpty(t, s.log.lines(`"msg":"waiting is over"`, `"part":"kafka"`))
+}
+
+func TestPipeline_LogsAndShowsTheLossAndTheReturnOfKafka(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	server := harness.PrivateKafka(t, harness.KafkaConfig{})
+	s.brokers = server.Brokers()
+	cfg := s.config()
+	cfg.Topics = []kafka.Topic{{Name: s.topic, Partitions: 1, Replicas: 1}}
+	p := s.pipeline(t, cfg)
+	var seen handled
+	pipeline.Handle(p.Group(s.group, pipeline.GroupConfig{}), s.topic, consumer.JSON[order], func(_ context.Context, o order) error {
+		seen.add(o)
+		return nil
+	})
+	start(t, p)
+	awaitReady(t, p)
+	place(t, p, s.topic, orders(0, 1)...)
+	seen.await(t, 1)
+
+	require.NoError(t, server.Kill())
+	place(t, p, s.topic, orders(1, 10)...)
+	harness.Await(t, within, "the loss is shown and logged", func(context.Context) error {
+		_, text := ask(p, "/readyz")
+		for _, want := range []string{"kafka: cannot be reached since", "consumer " + s.group + " " + s.topic + ": "} {
+			if !strings.Contains(text, want) {
+				return errors.New(text)
+			}
+		}
+		if len(s.log.lines("kafka cannot be reached")) == 0 {
+			return errors.New("not logged")
+		}
+		return nil
+	})
+	require.NoError(t, server.Start(t.Context()))
+	seen.await(t, 10)
+	awaitReady(t, p)
+	require.NotEmpty(t, s.log.lines("kafka can be reached again"))
 }
 
 func TestRun_WaitsForPostgresAndForTopics(t *testing.T) {
@@ -335,7 +375,7 @@ func TestHandleOnce_MakesAnEffectAndWhatItAppendsOnce(t *testing.T) {
 	})
 	records := harness.ReadTopic(t, s.brokers, s.topic)
 	require.NoError(t, republish(t, s, records)) // the same events again, as after a crash
-	harness.Await(t, within, "the repetition is told", func(context.Context) error {
+	harness.Await(t, within, "the repetition is counted", func(context.Context) error {
 		_, text := ask(p, "/metrics")
 		if want := `inbox_events_total{group="` + s.group + `",result="duplicate",topic="` + s.topic + `"} 20`; !strings.Contains(text, want) {
 			return errors.New("no " + want)

@@ -44,7 +44,7 @@ func (p *Pipeline) wire(add func() error) {
 // nil after such a stop.
 //
 // It returns an error at once, before any I/O, if groups or jobs are wrong, and
-// later for what a person must mend: an outbox that is not safe to read, a topic
+// later for what a person must fix: an outbox that is not safe to read, a topic
 // with other partitions than asked for, a handler that hangs. Run can be called
 // once: see ErrClosed.
 func (p *Pipeline) Run(ctx context.Context) error {
@@ -75,9 +75,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	p.state.stop()
 	p.cfg.Logger.InfoContext(ctx, "pipeline stops")
 	stopConsuming()
-	err = consumers.Wait() // what these append,
+	err = consumers.Wait() // they may append until then
 	stopCarrying()
-	err = errors.Join(err, carriers.Wait()) // these still publish
+	err = errors.Join(err, carriers.Wait())
 	if err != nil {
 		return fmt.Errorf("pipeline: %w", err)
 	}

@@ -68,7 +68,7 @@ func timedOut(err error) bool {
 	return ok && t.Timeout()
 }
 
-// refusedByPostgres looks at the SQLSTATE, whichever driver it comes from: class 08
+// refusedByPostgres reads the SQLSTATE, of any driver: class 08
 // is connections, 53 is no room, 57P is the server's own shutdown and start, 25006 is
 // a standby.
 func refusedByPostgres(err error) bool {

@@ -18,7 +18,7 @@ const (
 	longestPause   = 5 * time.Second // between attempts
 )
 
-// final is an error that waiting cannot mend.
+// final is an error that waiting does not cure.
 type final struct{ error }
 
 // Unwrap returns the error.
