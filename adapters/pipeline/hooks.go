@@ -31,19 +31,7 @@ func (p *Pipeline) kafkaHooks(group string) kafka.Hooks {
 }
 
 func (p *Pipeline) relayHooks() outbox.Hooks {
-	log := p.cfg.Logger.With("relay", p.cfg.Relay.Name)
-	logged := outbox.Hooks{
-		Leading: func(epoch int64) { log.Info("relay leads", "epoch", epoch) },
-		Stopped: func(epoch int64, err error) {
-			if err != nil {
-				log.Warn("relay lost the lead", "epoch", epoch, "error", err)
-			}
-		},
-		Parked: func(m outbox.Parked) {
-			log.Warn("message parked", "position", m.Position, "topic", m.Topic, "key", m.Key, "reason", m.Reason)
-		},
-		Retrying: func(err error, in time.Duration) { log.Warn("relay tries again", "error", err, "in", in.String()) },
-	}
+	logged := outbox.LogHooks(p.cfg.Logger.With("relay", p.cfg.Relay.Name))
 	return p.count.relay.Hooks(logged.Tee(p.cfg.Relay.Hooks))
 }
 

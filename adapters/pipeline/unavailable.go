@@ -22,7 +22,8 @@ import (
 // moment, and so nothing about the message that was handled. It is the default of
 // GroupConfig.Unavailable.
 //
-// That is true of connections that were refused, broken or timed out, of Postgres
+// It holds for all that consumer.IsUnavailable names, and for what a service with
+// Redis and a cache meets besides. It is true of connections that were refused, broken or timed out, of Postgres
 // when it shuts down, starts, has no room or is a standby, of Redis when it loads,
 // is a replica, is full, busy or refuses the login, of cache.ErrUnavailable and
 // cache.ErrOverloaded, and of an error with a method Unavailable() bool that returns
@@ -35,7 +36,7 @@ func Unavailable(err error) bool {
 	}](err); ok {
 		return own.Unavailable()
 	}
-	return isOne(err, unavailable) || brokenConnection(err) || timedOut(err) || refusedByPostgres(err) || refusedByRedis(err)
+	return consumer.IsUnavailable(err) || isOne(err, unavailable) || brokenConnection(err) || timedOut(err) || refusedByPostgres(err) || refusedByRedis(err)
 }
 
 var unavailable = []error{

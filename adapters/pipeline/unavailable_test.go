@@ -45,7 +45,7 @@ func TestUnavailable_KnowsWhatSaysNothingAboutAMessage(t *testing.T) {
 		"bad connection": driver.ErrBadConn, "pool": redis.ErrPoolTimeout, "cache": fmt.Errorf("%w: gone", cache.ErrUnavailable),
 		"loading": redisError("LOADING Redis is loading the dataset in memory"), "replica": redisError("READONLY You can't write against a read only replica."),
 		"full": redisError("OOM command not allowed when used memory > 'maxmemory'."), "clients": redisError("ERR max number of clients reached"),
-		"it says so": fmt.Errorf("send: %w", spoken(true)),
+		"marked": fmt.Errorf("gateway: %w", consumer.ErrUnavailable), "it says so": fmt.Errorf("send: %w", spoken(true)),
 	} {
 		require.True(t, pipeline.Unavailable(err), name)
 	}
