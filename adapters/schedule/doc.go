@@ -15,6 +15,6 @@
 //
 // # For implementers
 //
-// A store of runs implements [History], which is told of each [Run] and
+// A store of runs implements [History], which records each [Run] and
 // [Definition]. Package historytest tests what every history must do.
 package schedule

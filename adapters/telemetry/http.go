@@ -2,7 +2,7 @@ package telemetry
 
 import "net/http"
 
-// HeaderTraceID is the response header that tells a caller its trace id.
+// HeaderTraceID is the response header with the trace id, for the caller.
 const HeaderTraceID = "X-Trace-Id"
 
 // HTTP continues the trace of each request, or starts one, and answers with its

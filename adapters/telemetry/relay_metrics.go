@@ -72,7 +72,7 @@ func timing(name, help string) prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: prom.Seconds})
 }
 
-// Follow makes the metrics show what status, a Relay's Status, tells at each
+// Follow makes the metrics show what status, a Relay's Status, returns at each
 // scrape. Until then there are no gauges of it.
 func (m *RelayMetrics) Follow(status func() outbox.Status) { m.status.Store(&status) }
 

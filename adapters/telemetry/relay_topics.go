@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// MaxTopics is how many topics RelayMetrics tells apart.
+	// MaxTopics is how many topics RelayMetrics shows by name.
 	MaxTopics = 200
 	// OtherTopics is the topic label of those beyond MaxTopics.
 	OtherTopics = "(other)"

@@ -28,8 +28,8 @@ type OperatorConfig struct {
 	DB *sql.DB
 }
 
-// Operator looks at the locks that nodes of ours of ShedLock keep in a
-// Redis, and takes them away from their holders. It is safe for concurrent use.
+// Operator lists the locks that our nodes and ShedLock's keep in a Redis, and takes
+// them away from their holders. It is safe for concurrent use.
 type Operator struct {
 	client *redis.Client
 	cfg    OperatorConfig
