@@ -23,7 +23,12 @@ func settled(t *testing.T, w *world, context string) {
 	require.Equal(t, before, w.handOvers, "%s: it moves on: %v", context, w.history)
 }
 
+// seeds runs a simulation with n seeds that no run before had, under -short with a
+// tenth of them.
 func seeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
+	if testing.Short() {
+		n = max(2, n/10)
+	}
 	first := uint64(time.Now().UnixNano())
 	t.Logf("seeds %d to %d", first, first+uint64(n)-1)
 	for seed := first; seed < first+uint64(n); seed++ {
