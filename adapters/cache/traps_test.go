@@ -254,11 +254,11 @@ func TestTrap_NegativeEntryHidesWhatWasJustMade(t *testing.T) {
 	t.Parallel()
 	tb := newTable()
 	c, rdb := open(t, tb, cache.StoreConfig{})
-	for name, make := range map[string]func(context.Context, string, cache.Entry[thing]) (bool, error){"put": c.Put, "refresh": c.Refresh} {
+	for name, write := range map[string]func(context.Context, string, cache.Entry[thing]) (bool, error){"put": c.Put, "refresh": c.Refresh} {
 		_, err := c.Get(t.Context(), name)
 		require.ErrorIs(t, err, cache.ErrNotFound)
 		require.LessOrEqual(t, rdb.PTTL(t.Context(), "thing:"+name).Val(), 33*time.Second)
-		stored, err := make(t.Context(), name, tb.commit(name))
+		stored, err := write(t.Context(), name, tb.commit(name))
 		require.NoError(t, err)
 		require.Equal(t, name == "put", stored, "a refresh takes the negative entry away")
 		got, err := c.Get(t.Context(), name)

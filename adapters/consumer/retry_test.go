@@ -158,7 +158,7 @@ func TestRecover_KeepsTheStackOfAPanic(t *testing.T) {
 	hooks := consumer.Hooks{Panicked: func(_ consumer.Delivery, p *consumer.PanicError) { told = p }}
 	_, err := consumer.Recover(hooks)(func(*message.Message) ([]*message.Message, error) {
 		var m map[string]int
-		m["boom"] = 1
+		m["boom"] = 1 //nolint:staticcheck // it is what panics
 		return nil, nil
 	})(message.NewMessage("1", nil))
 	var p *consumer.PanicError

@@ -84,7 +84,7 @@ func describe(admin sarama.ClusterAdmin, name string) (TopicInfo, error) {
 }
 
 func (t *TopicInfo) settings(admin sarama.ClusterAdmin) error {
-	entries, err := admin.DescribeConfig(sarama.ConfigResource{
+	entries, err := admin.DescribeConfig(sarama.ConfigResource{ //nolint:staticcheck // its successor is for many topics
 		Type: sarama.TopicResource, Name: t.Name,
 		ConfigNames: []string{"max.message.bytes", "min.insync.replicas", "retention.ms", "cleanup.policy"},
 	})

@@ -2,10 +2,10 @@ package kafka_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
@@ -45,11 +45,15 @@ func TestPublisher_KeepsOrderThroughBrokerKillAndRestart(t *testing.T) {
 	entries, broken := under(t, k, topic, func(*kafka.Config) {}, func(pub *kafka.Publisher) {
 		for range 3 {
 			<-time.After(300 * time.Millisecond) // let it work a little between the faults
-			assert.NoError(t, k.Kill())
-			assert.Eventually(t, func() bool { return !pub.State().Reachable }, liveness, time.Millisecond)
-			assert.NoError(t, k.Start(context.Background()))
+			if err := k.Kill(); err != nil {
+				t.Error(err)
+			}
+			awaitReachable(t, pub, false)
+			if err := k.Start(context.Background()); err != nil {
+				t.Error(err)
+			}
 			began := time.Now()
-			assert.Eventually(t, func() bool { return pub.State().Reachable }, liveness, time.Millisecond)
+			awaitReachable(t, pub, true)
 			t.Logf("went on %s after the broker", time.Since(began).Round(time.Millisecond))
 		}
 	})
@@ -111,4 +115,17 @@ func TestPublisher_StopsAtOnceWhileTheBrokerIsFrozenAndLosesNothing(t *testing.T
 	pump(t.Context(), t, pub, rest, 1000)
 	t.Logf("%d duplicates", requireAll(t, k.Brokers(), topic, append(first, entries...)))
 	require.NoError(t, pub.Close())
+}
+
+// awaitReachable may be called on any goroutine of the test.
+func awaitReachable(t *testing.T, pub *kafka.Publisher, want bool) {
+	err := harness.Until(t.Context(), liveness, func(context.Context) error {
+		if pub.State().Reachable != want {
+			return fmt.Errorf("reachable is %t", !want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

@@ -38,7 +38,7 @@ func sdk(t *testing.T, opts ...sdktrace.TracerProviderOption) (oteltrace.Tracer,
 func attrs(span tracetest.SpanStub) map[string]string {
 	out := map[string]string{}
 	for _, kv := range span.Attributes {
-		out[string(kv.Key)] = kv.Value.Emit()
+		out[string(kv.Key)] = kv.Value.String()
 	}
 	return out
 }

@@ -61,7 +61,7 @@ func (l *watermillLogger) emit(level slog.Level, msg string, err error, fields w
 	if err != nil {
 		attrs = append(attrs, slog.Any("error", err))
 	}
-	l.log.LogAttrs(ctx, level, msg, attrs...)
+	l.log.LogAttrs(ctx, level, msg, attrs...) //nolint:sloglint // the message is Watermill's
 }
 
 // contextOf carries the trace of err, if it has one.

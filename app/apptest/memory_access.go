@@ -211,7 +211,7 @@ func (r memorySessions) Add(_ context.Context, s *account.Session) error {
 	if _, taken := r.seen(s.ID()); taken {
 		return domain.ErrDuplicate
 	}
-	if _, ok := (memoryAccounts{r.tx}).seen(s.State().Account); !ok {
+	if _, ok := memoryAccounts(r).seen(s.State().Account); !ok {
 		return domain.ErrReference
 	}
 	r.put(s, 0, time.Now())

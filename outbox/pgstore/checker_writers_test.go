@@ -220,7 +220,7 @@ func copyRows(ctx context.Context, tx *sql.Tx, table string, msgs []outbox.Messa
 	if topic != "" {
 		columns = append(columns, topic)
 	}
-	stmt, err := tx.PrepareContext(ctx, pq.CopyIn(table, columns...))
+	stmt, err := tx.PrepareContext(ctx, pq.CopyIn(table, columns...)) //nolint:staticcheck // COPY by the driver is one of the ways of writing
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/internal/problems"
@@ -191,7 +192,7 @@ func readEntity(query queryFunc, s *statement, args, into []any) error {
 // answered reports that the server refused the statement, or returned no row.
 func answered(err error) bool {
 	var server *pq.Error
-	return errors.Is(err, ErrNoEntity) || errors.As(err, &server) && server.Severity != pq.Efatal && server.Severity != pq.Epanic
+	return errors.Is(err, ErrNoEntity) || errors.As(err, &server) && server.Severity != pqerror.SeverityFatal && server.Severity != pqerror.SeverityPanic
 }
 
 // onlyOnce keeps database/sql from running a statement again on another connection

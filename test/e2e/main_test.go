@@ -154,7 +154,7 @@ func command(t *testing.T, name string, args ...string) string {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	require.NoError(t, err, fmt.Sprintf("%s %s: %s (the test command installs it)", name, strings.Join(args, " "), stderr.String()))
+	require.NoError(t, err, "%s %s: %s (the test command installs it)", name, strings.Join(args, " "), stderr.String())
 	return string(out)
 }
 

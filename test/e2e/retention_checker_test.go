@@ -179,5 +179,5 @@ func (p *pipe) delivered(t *testing.T, relay string) (position int64) {
 func (p *pipe) holds(t *testing.T, ids []string, why string) {
 	t.Helper()
 	missing := column(t, p.db.DB, `SELECT id FROM unnest($1::text[]) id EXCEPT SELECT event_id::text FROM outbox`, pq.Array(ids))
-	require.Zero(t, len(missing), "%s: of %d events these are gone from the log, and more: %s", why, len(ids), missing[:min(5, len(missing))])
+	require.Empty(t, missing, "%s: of %d events these are gone from the log, and more: %s", why, len(ids), missing[:min(5, len(missing))])
 }

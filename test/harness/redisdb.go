@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -66,9 +67,9 @@ func allotRedis(ctx context.Context, opt *redis.Options) (int, error) {
 func allotment(db int) string { return "millrace:harness:database:" + strconv.Itoa(db) }
 
 func freeRedis(t testing.TB, c *redis.Client, opt *redis.Options) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := c.FlushDB(ctx).Err(); err != nil && err != redis.ErrClosed {
+	if err := c.FlushDB(ctx).Err(); err != nil && !errors.Is(err, redis.ErrClosed) {
 		t.Log("harness: flush redis database:", err)
 	}
 	db := c.Options().DB

@@ -141,8 +141,8 @@ func addFile(sum hash.Hash, file string) error {
 // findJavac returns the compiler of the JDK that java belongs to, or else the one
 // of the search path.
 func findJavac(java string) (string, error) {
-	if real, err := filepath.EvalSymlinks(java); err == nil {
-		if path, err := exec.LookPath(filepath.Join(filepath.Dir(real), "javac")); err == nil {
+	if target, err := filepath.EvalSymlinks(java); err == nil {
+		if path, err := exec.LookPath(filepath.Join(filepath.Dir(target), "javac")); err == nil {
 			return path, nil
 		}
 	}

@@ -42,7 +42,7 @@ func refused(err error) bool {
 		return true
 	}
 	var e *pq.Error
-	return errors.As(err, &e) && e.Severity != pq.Efatal && e.Severity != pq.Epanic
+	return errors.As(err, &e) && e.Severity != pqerror.SeverityFatal && e.Severity != pqerror.SeverityPanic
 }
 
 // serialization reports that Postgres ended the transaction for reasons that have
@@ -55,7 +55,7 @@ func serialization(err error) bool {
 func lost(err error) bool {
 	var server *pq.Error
 	if errors.As(err, &server) {
-		return server.Severity == pq.Efatal || server.Severity == pq.Epanic
+		return server.Severity == pqerror.SeverityFatal || server.Severity == pqerror.SeverityPanic
 	}
 	var network net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)

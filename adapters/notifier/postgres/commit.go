@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 
 	"github.com/millrace-go/millrace/adapters/notifier/internal/dberror"
 )
@@ -42,7 +43,7 @@ func (u *UnitOfWork) commit(ctx context.Context, tx *sql.Tx) error {
 // transaction is rolled back. A FATAL error only says that the session ended.
 func refused(err error) bool {
 	var e *pq.Error
-	return errors.As(err, &e) && e.Severity != pq.Efatal && e.Severity != pq.Epanic
+	return errors.As(err, &e) && e.Severity != pqerror.SeverityFatal && e.Severity != pqerror.SeverityPanic
 }
 
 // resolve finds out whether the transaction xid committed. The answer is that of

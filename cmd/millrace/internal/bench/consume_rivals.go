@@ -134,7 +134,7 @@ func (b *consumeBench) stockRouter(ctx context.Context, p poison, view bool, gro
 		return err
 	}
 	defer closeRouter()
-	router.router.AddNoPublisherHandler("bench", p.topic(), router.sub, func(msg *message.Message) error {
+	router.router.AddConsumerHandler("bench", p.topic(), router.sub, func(msg *message.Message) error {
 		m.start()
 		return handle(msg.Context(), msg)
 	}).AddMiddleware(counting(m), router.poisoned, middleware.Retry{MaxRetries: 3, InitialInterval: 500 * time.Millisecond, Multiplier: 1, MaxInterval: 500 * time.Millisecond}.Middleware)

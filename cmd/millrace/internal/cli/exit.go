@@ -71,7 +71,7 @@ func report(w io.Writer, err error) {
 
 // leaves takes joined errors apart, at any depth of joins.
 func leaves(err error) []string {
-	if u, ok := err.(usageError); ok {
+	if u, ok := err.(usageError); ok { //nolint:errorlint // one layer at a time
 		return leaves(u.err)
 	}
 	joined, ok := err.(interface{ Unwrap() []error })

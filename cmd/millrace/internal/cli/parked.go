@@ -93,7 +93,7 @@ discard once decided and not yet carried out; redriven, skipped or discarded aft
 			if err != nil {
 				return err
 			}
-			defer closeStore()
+			defer func() { _ = closeStore() }()
 			all, err := store.Parked(ctx, pgstore.ParkedFilter{Relay: c.cfg.RelayName, Topic: p.topic, Key: p.key, Done: done, Limit: limit})
 			if err != nil {
 				return err

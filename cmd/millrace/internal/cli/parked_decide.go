@@ -112,7 +112,7 @@ func (c *call) decide(ctx context.Context, action pgstore.Action, d *decideFlags
 	if err != nil {
 		return err
 	}
-	defer closeStore()
+	defer func() { _ = closeStore() }()
 	keys, err := c.undecided(ctx, store, d)
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ payload as text, if it is, or as bytes in hexadecimal. With --json the payload i
 			if err != nil {
 				return err
 			}
-			defer closeStore()
+			defer func() { _ = closeStore() }()
 			m, err := c.findParked(ctx, store, p.position)
 			if err != nil {
 				return err

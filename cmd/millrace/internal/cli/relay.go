@@ -97,7 +97,7 @@ func (c *call) carry(ctx context.Context, sources []*source, metrics *health.Met
 	if c.cfg.HTTP == "" {
 		return run(ctx)
 	}
-	l, err := net.Listen("tcp", c.cfg.HTTP)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.cfg.HTTP)
 	if err != nil {
 		return fmt.Errorf("--http: %w: choose another port", err)
 	}

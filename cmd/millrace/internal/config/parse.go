@@ -120,16 +120,6 @@ func setOneOf(field func(*Config) *string, allowed ...string) func(*Config, stri
 	}
 }
 
-func setText(field func(*Config) *string, limit int) func(*Config, string) error {
-	return func(c *Config, v string) error {
-		if strings.TrimSpace(v) == "" || len(v) > limit {
-			return fmt.Errorf("must be 1 to %d bytes and not blank", limit)
-		}
-		*field(c) = v
-		return nil
-	}
-}
-
 func setDuration(field func(*Config) *time.Duration, low, high time.Duration) func(*Config, string) error {
 	return func(c *Config, v string) error {
 		d, err := time.ParseDuration(v)
