@@ -60,7 +60,7 @@ func NewAccess(uow UnitOfWork, reader AccountReader, cache SessionCache, passwor
 	return &Access{uow: uow, reader: reader, cache: cache, passwords: passwords, cfg: cfg}, nil
 }
 
-// conflictRetries is how often a use case that lost against another decides anew.
+// conflictRetries is how often a use case that lost against another decides again.
 const conflictRetries = 3
 
 // decide runs fn in a unit of work, and again when another one was faster.

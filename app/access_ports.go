@@ -62,14 +62,14 @@ type SessionCache interface {
 	// no such session or account, or if the session was revoked; whether it is
 	// expired or of an old generation, the caller decides. It is ErrOverloaded when
 	// neither the cache nor the database can be asked now. That the cache itself
-	// does not work is no error: the database is asked.
+	// does not work is not an error: the database is asked.
 	Look(ctx context.Context, session account.SessionID) (SessionView, AccountView, error)
-	// Revoked remembers that a session was revoked, until it would have expired.
+	// Revoke remembers that a session was revoked, until it would have expired.
 	// No answer that was read before can bring it back.
-	Revoked(ctx context.Context, s SessionView) error
-	// Changed replaces an account that is remembered by a later version of it. One
+	Revoke(ctx context.Context, s SessionView) error
+	// RefreshAccount replaces an account that is remembered by a later version of it. One
 	// that is not remembered is looked up when it is next asked for.
-	Changed(ctx context.Context, a AccountView) error
+	RefreshAccount(ctx context.Context, a AccountView) error
 }
 
 // Passwords hashes passwords, slowly on purpose. When too many are at work it

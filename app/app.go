@@ -1,6 +1,8 @@
 // Package app holds the use cases of the reference service, one file each, and
 // the ports through which they reach the outside. It decides the order of steps;
 // whether a business act is allowed is decided in package domain.
+//
+// Reference code: no compatibility promise.
 package app
 
 import (

@@ -35,6 +35,6 @@ func (a *Access) LogOut(ctx context.Context, token string) error {
 	if err != nil {
 		return fmt.Errorf("log out: %w", err)
 	}
-	a.tell(ctx, func(ctx context.Context) error { return a.cache.Revoked(ctx, view) })
+	a.tell(ctx, func(ctx context.Context) error { return a.cache.Revoke(ctx, view) })
 	return nil
 }

@@ -32,6 +32,6 @@ func (a *Access) LogOutEverywhere(ctx context.Context, token string) error {
 	if err != nil {
 		return fmt.Errorf("log out everywhere: %w", err)
 	}
-	a.tell(ctx, func(ctx context.Context) error { return a.cache.Changed(ctx, view) })
+	a.tell(ctx, func(ctx context.Context) error { return a.cache.RefreshAccount(ctx, view) })
 	return nil
 }

@@ -27,7 +27,7 @@ var (
 	// it is.
 	ErrUnavailable = errors.New("gateway unavailable")
 	// ErrKeySpent means that the gateway remembers a failure under this
-	// idempotency key and answers with it for ever: try again with another key.
+	// idempotency key and answers with it forever: try again with another key.
 	ErrKeySpent = errors.New("gateway remembers a failure under this key")
 )
 
@@ -59,7 +59,7 @@ type Claims interface {
 	// Schedule lets a notification be claimed once r.Wait is over. It ends the
 	// claim that there may be.
 	Schedule(ctx context.Context, id notification.ID, r Retry) error
-	// Drop forgets a notification: nothing more is to be tried. It is no error if
+	// Drop forgets a notification: nothing more is to be tried. It is not an error if
 	// there is nothing to forget.
 	Drop(ctx context.Context, id notification.ID) error
 	// Claim claims up to q.Limit notifications whose wait, or whose former claim,
@@ -91,7 +91,7 @@ type Retry struct {
 // ClaimQuery asks for claims.
 type ClaimQuery struct {
 	Limit int
-	// Lease is how long a claim lasts: after it, anybody may claim anew.
+	// Lease is how long a claim lasts: after it, anybody may claim again.
 	Lease time.Duration
 	// Fence is noted on each claim: the fencing token of the lock under which the
 	// job runs, or 0.

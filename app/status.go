@@ -33,9 +33,9 @@ func StatusOf(s notification.State) NotificationStatus {
 }
 
 // ProjectStatus is the status of a notification after r. It needs no earlier
-// event, because each carries the whole status: whoever keeps the result with
+// event, because each carries the whole status: anyone who keeps the result with
 // the highest version is right, in whatever order and however often events come.
-// It returns false for events that are no notification's.
+// It returns false for events that do not belong to a notification.
 func ProjectStatus(r domain.Recorded) (NotificationStatus, bool) {
 	s := NotificationStatus{ID: notification.ID(r.AggregateID), Version: r.AggregateVersion, ChangedAt: r.OccurredAt}
 	var about notification.About

@@ -10,7 +10,7 @@ var (
 	// ErrNotFound means that there is no such aggregate.
 	ErrNotFound = errors.New("not found")
 	// ErrVersionConflict means that somebody else changed the aggregate since it
-	// was read. Nothing was written; read it again and decide anew.
+	// was read. Nothing was written; read it again and decide again.
 	ErrVersionConflict = errors.New("changed by someone else in the meantime")
 	// ErrDuplicate means that an aggregate with this identity already exists.
 	ErrDuplicate = errors.New("already exists")

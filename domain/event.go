@@ -1,6 +1,8 @@
 // Package domain is the kernel that the aggregates of the reference service
 // share: events, aggregate roots, entities and errors. It uses the standard
 // library alone and knows nothing of storage or transport.
+//
+// Reference code: no compatibility promise.
 package domain
 
 import "time"
@@ -10,7 +12,7 @@ import "time"
 type Event interface {
 	// EventName names the fact within its aggregate type: "Requested".
 	EventName() string
-	// OccurredAt is when the fact came about by the clock of whoever raised it,
+	// OccurredAt is when the fact came about by the clock of the process that raised it,
 	// in UTC and whole microseconds.
 	OccurredAt() time.Time
 }
@@ -18,7 +20,7 @@ type Event interface {
 // Recorded is an event in its envelope: which change of which aggregate it was,
 // and what led to it.
 type Recorded struct {
-	// ID is unique for ever; consumers deduplicate by it.
+	// ID is unique forever; consumers deduplicate by it.
 	ID string
 	// AggregateType and AggregateID name the aggregate that raised the event.
 	AggregateType string

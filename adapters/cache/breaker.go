@@ -50,13 +50,13 @@ func (b *breaker) report(err error) {
 	}
 }
 
-// hurry is how much time a caller must leave Redis for its silence to mean anything.
-const hurry = 20 * time.Millisecond
+// minReplyTime is how long a caller must wait before no answer counts as a fault.
+const minReplyTime = 20 * time.Millisecond
 
 // faultOf is err as far as it says something of Redis, not of a caller who came
 // with next to no time left.
 func faultOf(ctx context.Context, err error, start time.Time) error {
-	if err != nil && ctx.Err() != nil && time.Since(start) < hurry {
+	if err != nil && ctx.Err() != nil && time.Since(start) < minReplyTime {
 		return context.Canceled
 	}
 	return err

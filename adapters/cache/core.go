@@ -16,12 +16,12 @@ import (
 // core is what all caches share: how an entry is loaded, once, and filled in. It
 // knows no types; entries are raw.
 type core struct {
-	store   *Store
-	name    string
-	flights singleflight.Group
-	turns   turns
-	floors  floors
-	clock   atomic.Int64 // orders the callers of a flight and its questions to Redis
+	store       *Store
+	name        string
+	flights     singleflight.Group
+	directQueue directQueue
+	minimums    minimums
+	clock       atomic.Int64 // orders the callers of a flight and its questions to Redis
 }
 
 // loaded is what a load found, and for how long to keep it.
@@ -42,10 +42,10 @@ type request struct {
 	also    func(context.Context) (keys []string, err error) // further entries to fill, asked for after the load; may be nil
 }
 
-// flown is the result of a flight. Redis confirmed it with an answer to what was
-// asked at mark, or never did (0). So nobody who came before mark has seen
-// anything newer; who came later may have.
-type flown struct {
+// outcome is the result of a flight. Redis confirmed it with an answer to what was
+// asked at mark, or never did (0). So no caller that came before mark has seen
+// anything newer; a later caller may have.
+type outcome struct {
 	raw
 	mark int64
 }
@@ -72,12 +72,12 @@ func (c *core) miss(ctx context.Context, r request) (raw, error) {
 		if res.Err != nil {
 			return raw{}, res.Err
 		}
-		f := res.Val.(flown)
+		f := res.Val.(outcome)
 		switch {
 		case came < f.mark || r.genKey != "":
-			c.floors.reached(r.id, f.version, r.version)
+			c.minimums.reached(r.id, f.version, r.version)
 		case led:
-			c.floors.read(r.id, f.raw, c.store.cfg.Now())
+			c.minimums.read(r.id, f.raw, c.store.cfg.Now())
 		case f.mark != 0:
 			return raw{}, errLate
 		default:
@@ -90,17 +90,17 @@ func (c *core) miss(ctx context.Context, r request) (raw, error) {
 // direct asks the database past Redis. A caller never gets what was loaded
 // before it came: there is no lease to tell whether that is still the newest.
 func (c *core) direct(ctx context.Context, r request) (raw, error) {
-	t, err := c.turns.join(c.store, r.key, func() (raw, error) {
+	t, err := c.directQueue.join(c.store, r.key, func() (raw, error) {
 		ctx := context.WithoutCancel(ctx)
-		release, err := c.store.room(ctx, c.name)
+		release, err := c.store.slot(ctx, c.name)
 		if err != nil {
 			return raw{}, err
 		}
 		defer release()
-		c.turns.begun(r.key)
+		c.directQueue.begun(r.key)
 		found, err := c.ask(ctx, r)
 		if err == nil && r.genKey == "" {
-			c.floors.read(r.id, found.raw, c.store.cfg.Now())
+			c.minimums.read(r.id, found.raw, c.store.cfg.Now())
 		}
 		return found.raw, err
 	})

@@ -1,19 +1,34 @@
-// Package cache keeps what a database knows in Redis, such that an answer never
-// goes backwards and trouble with Redis is never taken for an answer.
+// Package cache keeps what a database knows in Redis, so that an answer never goes
+// backwards and trouble with Redis is never taken for an answer.
 //
 // [Versioned] holds things that have a version: aggregates, sessions. An entry is
-// replaced only by a later version, compared inside Redis, by whoever comes with
-// it: a reader that missed, a writer after its commit, a projection of events.
-// What is gone or revoked leaves a tombstone that carries a version as well.
-// [Query] holds the results of queries, which have none: they belong to a
-// generation, and [Query.Invalidate] begins a new one. [Versioned.Near] puts a
-// bounded layer of this process in front, which Redis itself keeps up to date.
+// replaced only by a later version, compared inside Redis, whoever writes it: a
+// reader after a miss, a writer after its commit, a projection of events. What is
+// gone or revoked leaves a tombstone, which has a version too. [Query] holds results
+// of queries, which have none: they belong to a generation, and [Query.Invalidate]
+// begins a new one. [Versioned.Near] counts the entries of a bounded layer in this
+// process, which Redis keeps up to date. Package rebuild builds a view of events
+// again while it answers.
 //
-// A miss costs the database one load, however many ask: callers of one process
-// share it, and a lease in Redis lets one process load and the others wait. All
-// caches of a [Store] share one bound on concurrent loads; what finds no room in
-// time gets [ErrOverloaded]. If Redis is slow, away, full or wrong, the database
-// answers under the same bound. docs/cache.md is the guide.
+// A miss costs the database one load, however many callers there are:
+//
+//	Get ── GET ──> Redis: entry? ── yes ──────────────────────────> answer
+//	                 │ no
+//	                 v
+//	  callers of this process share one flight
+//	                 │
+//	                 v
+//	  lease of the key free? ── no ──> wait for the entry, at most LeaseWait,
+//	                 │ yes              then take the lease over
+//	                 v
+//	  load, at most MaxLoads at once; after LoadWait ErrOverloaded
+//	                 │
+//	                 v
+//	  fill: stored if the lease is still ours ─────────────────────> answer
+//	        a Put of a newer version deletes the lease: load again
+//
+// If Redis is slow, away, full or wrong, the database answers within the same limit.
+// docs/cache.md is the guide.
 //
 // A stored entry is one Redis string:
 //

@@ -65,7 +65,7 @@ func (e Entry[T]) result() (T, error) {
 func (e Entry[T]) validate() error {
 	switch {
 	case e.State != 0 && e.State != Live && e.State != Missing && e.State != Revoked:
-		return fmt.Errorf("%s is no state", e.State)
+		return fmt.Errorf("%s is not a state", e.State)
 	case e.Version < 0, e.Version == 0 && e.State != Missing:
 		return fmt.Errorf("%w: %d", ErrVersion, e.Version)
 	}

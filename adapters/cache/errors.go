@@ -9,7 +9,7 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrRevoked: there was such a thing, and it was revoked.
 	ErrRevoked = errors.New("revoked")
-	// ErrOverloaded: the database had no room for the load in time. Answer 503
+	// ErrOverloaded: the database had no capacity within the load in time. Answer 503
 	// with Retry-After, never 404 or 401.
 	ErrOverloaded = errors.New("database overloaded")
 	// ErrUnavailable: Redis did not do what it was asked to. Writing calls return

@@ -46,26 +46,26 @@ type flight struct {
 }
 
 // fly gets the entry under the lease: it loads it, or waits for who does.
-func (c *core) fly(ctx context.Context, r request) (flown, error) {
+func (c *core) fly(ctx context.Context, r request) (outcome, error) {
 	f := flight{core: c, request: r, token: strconv.FormatUint(rand.Uint64(), 36), mode: take}
 	f.until = time.Now().Add(c.store.cfg.LeaseWait)
 	if r.again {
 		f.mode = again
 	}
-	var last flown
+	var last outcome
 	for range maxLoads {
 		entry, release, err := f.lease(ctx)
 		if err != nil {
-			return flown{}, err
+			return outcome{}, err
 		}
 		if entry != nil {
-			return flown{*entry, f.mark}, nil
+			return outcome{*entry, f.mark}, nil
 		}
 		found, err := c.ask(ctx, r)
 		release()
 		if err != nil {
 			f.drop(ctx)
-			return flown{}, err
+			return outcome{}, err
 		}
 		var done bool
 		if last, done, err = f.fill(ctx, found); done || err != nil {
@@ -79,11 +79,11 @@ func (c *core) fly(ctx context.Context, r request) (flown, error) {
 // of the bulkhead, which release gives back.
 func (f *flight) lease(ctx context.Context) (entry *raw, release func(), err error) {
 	for {
-		room := f.store.room
+		slot := f.store.slot
 		if f.mode == again {
-			room = f.store.roomNow
+			slot = f.store.slotNow
 		}
-		release, err := room(ctx, f.name)
+		release, err := slot(ctx, f.name)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -164,7 +164,7 @@ func (f *flight) useless(doing string, err error) error {
 // fill stores what was loaded. It is done unless the lease was lost, to a put or
 // to somebody who would not wait: then what was loaded may be stale, and is the
 // answer only for want of a better one.
-func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool, err error) {
+func (f *flight) fill(ctx context.Context, found loaded) (last outcome, done bool, err error) {
 	hooks := &f.store.cfg.Hooks
 	keys := []string{f.key, leaseOf(f.key)}
 	switch {
@@ -174,16 +174,16 @@ func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool,
 		also, err := f.also(ctx)
 		if errors.Is(err, errOtherGeneration) {
 			f.drop(ctx)
-			return flown{}, true, err
+			return outcome{}, true, err
 		}
 		if err != nil {
 			hooks.Trouble(f.name, fmt.Errorf("cache %s: fill: %w", f.name, err))
-			return flown{raw: found.raw}, true, nil
+			return outcome{raw: found.raw}, true, nil
 		}
 		keys = append(keys, also...)
 	}
 	f.mark = f.clock.Add(1)
-	last = flown{raw: found.raw}
+	last = outcome{raw: found.raw}
 	answer, err := f.store.run(ctx, fillScript, keys, found.append(nil), max(found.ttl.Milliseconds(), 0), f.token,
 		string(appendPadded(nil, f.store.cfg.Now().UnixMilli(), 13)), f.gen)
 	if err != nil {
@@ -195,14 +195,14 @@ func (f *flight) fill(ctx context.Context, found loaded) (last flown, done bool,
 	case int64:
 		if v == 1 {
 			hooks.put(f.name, PutStored, 1)
-			return flown{found.raw, f.mark}, true, nil
+			return outcome{found.raw, f.mark}, true, nil
 		}
 		hooks.put(f.name, PutRefused, 1)
 		return last, f.genKey != "", nil
 	case string:
 		hooks.put(f.name, PutOlder, 1)
 		if newer, err := parse([]byte(v)); err == nil {
-			return flown{newer, f.mark}, true, nil
+			return outcome{newer, f.mark}, true, nil
 		}
 	}
 	return last, false, nil

@@ -20,7 +20,7 @@ type Stored struct {
 	Took time.Duration
 	// Payload is the encoded value.
 	Payload []byte
-	// Left is how long Redis will keep it; negative is for ever.
+	// Left is how long Redis will keep it; negative is forever.
 	Left time.Duration
 	// Filling is how long the lease of a process that loads it holds; 0 if none does.
 	Filling time.Duration

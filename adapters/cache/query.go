@@ -24,7 +24,7 @@ type QueryConfig[T any] struct {
 	// SchemaVersion is a part of the keys. Raise it when the query, or what T
 	// encodes to, changes. Default 1.
 	SchemaVersion int
-	// Beta is how early a result in use is loaded anew before it ends, in the
+	// Beta is how early a result in use is loaded again before it ends, in the
 	// background: the larger, the earlier. -1 is never. Default 1.
 	Beta float64
 	// Encode and Decode make and read the payload; give both or none. Decode must
@@ -93,7 +93,7 @@ func NewQuery[A, T any](store *Store, name string, load func(ctx context.Context
 
 // Get returns the result for args: from Redis, and if it has none, from the
 // database, which fills Redis. Each caller gets a value of its own. A result that
-// is about to end is loaded anew behind the caller's back. Without a result it is
+// is about to end is loaded again behind the caller's back. Without a result it is
 // ErrNotFound; it is never that because of Redis.
 func (q *Query[A, T]) Get(ctx context.Context, args A) (v T, err error) {
 	if err := ctx.Err(); err != nil {

@@ -115,8 +115,8 @@ func (q *Query[A, T]) fetch(ctx context.Context, digest string) (gen string, tex
 }
 
 // refreshEarly loads a result anew before it ends, one reader of all processes
-// at a time and only if the bulkhead has room, so that a popular result never
-// ends for everybody at once. How early is drawn by XFetch (Vattani, Chierichetti
+// at a time and only if the bulkhead has capacity, so that a popular result never
+// ends foreverybody at once. How early is drawn by XFetch (Vattani, Chierichetti
 // and Lowenstein, 2015): the longer the load takes, the earlier.
 func (q *Query[A, T]) refreshEarly(ctx context.Context, req request, r raw) {
 	if q.cfg.Beta < 0 || !due(q.store.cfg.Now().UnixMilli(), r.expiry, r.delta, q.cfg.Beta, 1-rand.Float64()) {

@@ -46,8 +46,8 @@ end
 // comes twice. The answers, one for each, are 1 stored, 0 older, -1 absent, or an
 // error's text.
 //
-// A lease goes with every entry that is news, since whoever loads may have read
-// before this version came to be. With ARGV[1] 0 an entry only replaces. What is
+// Storing a newer version deletes the entry's lease, since a process that loads may
+// have read before this version existed. With ARGV[1] 0 an entry only replaces. What is
 // absent is stored before anything else is written, so that a full Redis refuses
 // it; then Redis lets the rest in, which replaces what would be out of date.
 //

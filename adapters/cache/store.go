@@ -127,7 +127,7 @@ func (s *Store) claim(prefix string) error {
 type Status struct {
 	// BreakerOpen: Redis is being left alone.
 	BreakerOpen bool
-	// Loading and Waiting are the loads at work and those that wait for room,
+	// Loading and Waiting are the loads at work and those that wait for capacity,
 	// PeakLoading the most there ever were at work at once.
 	Loading, Waiting, PeakLoading int
 	// Flushes is how often Redis was seen to have lost its data.
@@ -164,8 +164,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// room waits for one of the slots of the bulkhead.
-func (s *Store) room(ctx context.Context, cache string) (release func(), err error) {
+// slot waits for one of the slots of the bulkhead.
+func (s *Store) slot(ctx context.Context, cache string) (release func(), err error) {
 	wait, cancel := context.WithTimeout(ctx, s.cfg.LoadWait)
 	defer cancel()
 	s.waiting.Add(1)
@@ -173,13 +173,13 @@ func (s *Store) room(ctx context.Context, cache string) (release func(), err err
 	s.waiting.Add(-1)
 	if err != nil {
 		s.cfg.Hooks.Overloaded(cache)
-		return nil, fmt.Errorf("%w: no room for %s", ErrOverloaded, s.cfg.LoadWait)
+		return nil, fmt.Errorf("%w: no capacity within %s", ErrOverloaded, s.cfg.LoadWait)
 	}
 	return func() { s.slots.Release(1) }, nil
 }
 
-// roomNow takes a slot if one is free: for what is not urgent.
-func (s *Store) roomNow(context.Context, string) (release func(), err error) {
+// slotNow takes a slot if one is free: for what is not urgent.
+func (s *Store) slotNow(context.Context, string) (release func(), err error) {
 	if !s.slots.TryAcquire(1) {
 		return nil, errBusy
 	}

@@ -96,7 +96,7 @@ func NewVersioned[T any](store *Store, name string, load Load[T], cfg VersionedC
 		return nil, fmt.Errorf("cache %s: %w", name, err)
 	}
 	c := &Versioned[T]{core: &core{store: store, name: name}, load: load, cfg: cfg}
-	c.floors.life = cfg.longest()
+	c.minimums.life = cfg.longest()
 	if cfg.Near != nil {
 		c.near = newNear[T](*cfg.Near, store.cfg.Now)
 		store.attach(c.near, cfg.Prefix)
@@ -165,7 +165,7 @@ func (c *Versioned[T]) Near() int {
 }
 
 // Put offers an entry and reports whether it was stored: it is not if an entry of
-// that or a later version is there, which is no error. What could only be stale
+// that or a later version is there, which is not an error. What could only be stale
 // later is prevented even then: a load that began before cannot fill in any more.
 // After an error, put again; until that, this process asks the database.
 //
@@ -192,9 +192,9 @@ func (c *Versioned[T]) Revoke(ctx context.Context, id string, version int64, unt
 	return err
 }
 
-// Bury leaves a tombstone for what was deleted by an act of that version: from
+// Remove leaves a tombstone for what was deleted by an act of that version: from
 // now on Get is ErrNotFound, and no event from before brings the thing back.
-func (c *Versioned[T]) Bury(ctx context.Context, id string, version int64) error {
+func (c *Versioned[T]) Remove(ctx context.Context, id string, version int64) error {
 	_, err := c.Put(ctx, id, Entry[T]{Version: version, State: Missing})
 	return err
 }

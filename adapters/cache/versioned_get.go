@@ -32,7 +32,7 @@ func (c *Versioned[T]) get(ctx context.Context, id string, version int64) (Entry
 // by the time that the load has ended.
 func (c *Versioned[T]) getIn(ctx context.Context, g Generations, id string, version int64) (Entry[T], error) {
 	key := c.key(g.Live, id)
-	version = max(version, c.floors.of(id, c.store.cfg.Now()))
+	version = max(version, c.minimums.of(id, c.store.cfg.Now()))
 	if c.near == nil {
 		e, _, err := c.fetch(ctx, g, id, version)
 		return e, err
@@ -130,7 +130,7 @@ func (c *Versioned[T]) stored(ctx context.Context, key, id string, version int64
 	case !r.live(s.cfg.Now()), r.version < version:
 		return raw{}, ResultMiss, nil
 	}
-	c.floors.reached(id, r.version, 0)
+	c.minimums.reached(id, r.version, 0)
 	switch r.state {
 	case Missing:
 		return r, ResultNegative, nil

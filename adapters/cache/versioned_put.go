@@ -110,7 +110,7 @@ func (c *Versioned[T]) offer(put Put[T], now time.Time) (o offer, err error) {
 }
 
 // putSome is one pipeline: all offers to each generation in turn. What Redis did
-// not take in every generation raises the floors; what is counted is what became of
+// not take in every generation raises the minimums; what is counted is what became of
 // it in the generation that answers.
 func (c *Versioned[T]) putSome(ctx context.Context, g Generations, offers []offer, create string, done *Applied) error {
 	generations := g.Written()
@@ -132,7 +132,7 @@ func (c *Versioned[T]) putSome(ctx context.Context, g Generations, offers []offe
 		}
 		switch {
 		case failed != nil:
-			c.floors.raise(o.id, o.version, false, c.store.cfg.Now())
+			c.minimums.raise(o.id, o.version, false, c.store.cfg.Now())
 			err = failed
 		case counted == 1:
 			done.Stored++
@@ -226,7 +226,7 @@ func (c *Versioned[T]) Invalidate(ctx context.Context, id string) error {
 	for _, generation := range generations {
 		key := c.key(generation, id)
 		if _, err := c.store.run(ctx, expireScript, []string{key, leaseOf(key)}); err != nil {
-			c.floors.raise(id, unknownVersion, false, c.store.cfg.Now())
+			c.minimums.raise(id, unknownVersion, false, c.store.cfg.Now())
 			return fmt.Errorf("cache %s: invalidate: %w", c.name, err)
 		}
 	}

@@ -210,7 +210,7 @@ func TestRevoke_EndsAThingAndOutlastsLateLoads(t *testing.T) {
 	require.Greater(t, rdb.PTTL(t.Context(), "thing:a").Val(), 59*time.Minute)
 	require.NoError(t, c.Revoke(t.Context(), "b", 2, time.Now().Add(-time.Hour)))
 	require.Greater(t, rdb.PTTL(t.Context(), "thing:b").Val(), 6*time.Second, "at least as long as any load that has begun, twice")
-	require.NoError(t, c.Bury(t.Context(), "c", 3))
+	require.NoError(t, c.Remove(t.Context(), "c", 3))
 	_, err = c.Get(t.Context(), "c")
 	require.ErrorIs(t, err, cache.ErrNotFound)
 	require.Greater(t, rdb.PTTL(t.Context(), "thing:c").Val(), 23*time.Hour)

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Run looks after Redis until ctx ends: it checks how Redis makes room, notices
+// Run watches Redis until ctx ends: it checks how Redis evicts, notices
 // when it has lost its data, and keeps the near layers fresh. Without it the
 // caches work, but nobody is told of a flush and near layers are not used. What
 // it cannot ask Redis it tells the hook Trouble, once for each cause until it
@@ -48,11 +48,11 @@ func (s *Store) watchEpoch(ctx context.Context) {
 type watch struct {
 	*Store
 	epoch                 string // that it saw last
-	checked               bool   // how Redis makes room is known
-	epochTrouble, checkup grievance
+	checked               bool   // how Redis evicts is known
+	epochTrouble, checkup reportedCauses
 }
 
-// look asks for the epoch, and until Redis has said so once, how it makes room.
+// look asks for the epoch, and until Redis has said so once, how it evicts.
 // The epoch key has no time to live: if it is gone or another, so may be
 // everything else, and Redis may be set up in another way.
 func (w *watch) look(ctx context.Context) {
@@ -68,7 +68,7 @@ func (w *watch) look(ctx context.Context) {
 		}
 		w.epoch, w.checked = epoch, false
 	}
-	w.epochTrouble.tell(ctx, &w.cfg.Hooks, err)
+	w.epochTrouble.report(ctx, &w.cfg.Hooks, err)
 	if w.checked || err != nil && !isReply(err) {
 		return
 	}
@@ -77,31 +77,31 @@ func (w *watch) look(ctx context.Context) {
 		w.cfg.Hooks.Warning(text)
 	}
 	w.checked = err == nil
-	w.checkup.tell(ctx, &w.cfg.Hooks, err)
+	w.checkup.report(ctx, &w.cfg.Hooks, err)
 }
 
-// grievance is what was told of something that is tried again and again, so that
-// each cause is told once until it works.
-type grievance struct{ told map[string]bool }
+// reportedCauses are the causes that were reported of something that is tried again
+// and again, so that each is reported once until it works.
+type reportedCauses struct{ seen map[string]bool }
 
-// tell tells the hook of err if its cause is news. That Redis is being left alone
-// is none: what led to it was told.
-func (g *grievance) tell(ctx context.Context, hooks *Hooks, err error) {
+// report calls the hook Trouble with err if its cause is new. An open breaker is not:
+// what opened it was reported.
+func (g *reportedCauses) report(ctx context.Context, hooks *Hooks, err error) {
 	cause := "no answer" // the texts of such errors have ports in them
 	switch {
 	case ctx.Err() != nil, errors.Is(err, errBreakerOpen):
 		return
 	case err == nil:
-		clear(g.told)
+		clear(g.seen)
 		return
 	case isReply(err), errors.Is(err, errNoLimit):
 		cause = err.Error()
 	}
-	if g.told == nil {
-		g.told = map[string]bool{}
+	if g.seen == nil {
+		g.seen = map[string]bool{}
 	}
-	if !g.told[cause] {
-		g.told[cause] = true
+	if !g.seen[cause] {
+		g.seen[cause] = true
 		hooks.Trouble("", err)
 	}
 }

@@ -1,5 +1,7 @@
 // Package apptest helps to test use cases and the ports they stand on: Memory is
 // storage without a database, Exercise the suite that every storage passes.
+//
+// Reference code: no compatibility promise.
 package apptest
 
 import (

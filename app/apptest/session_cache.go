@@ -54,8 +54,8 @@ func recall[K comparable, V any](ctx context.Context, c *SessionCache, from *map
 	return v, err
 }
 
-// Revoked implements app.SessionCache.
-func (c *SessionCache) Revoked(_ context.Context, s app.SessionView) error {
+// Revoke implements app.SessionCache.
+func (c *SessionCache) Revoke(_ context.Context, s app.SessionView) error {
 	if c.Err != nil {
 		return c.Err
 	}
@@ -64,8 +64,8 @@ func (c *SessionCache) Revoked(_ context.Context, s app.SessionView) error {
 	return nil
 }
 
-// Changed implements app.SessionCache.
-func (c *SessionCache) Changed(_ context.Context, a app.AccountView) error {
+// RefreshAccount implements app.SessionCache.
+func (c *SessionCache) RefreshAccount(_ context.Context, a app.AccountView) error {
 	if c.Err != nil {
 		return c.Err
 	}

@@ -128,7 +128,7 @@ func revokedEnds(t *testing.T, s *cacheSuite) {
 	_, _, err := s.cache.Look(t.Context(), v.ID())
 	require.NoError(t, err)
 	require.NoError(t, v.Revoke(began))
-	require.NoError(t, s.cache.Revoked(t.Context(), app.SessionViewOf(v.State())))
+	require.NoError(t, s.cache.Revoke(t.Context(), app.SessionViewOf(v.State())))
 	s.gone.Store(true)
 	_, _, err = s.cache.Look(t.Context(), v.ID())
 	require.ErrorIs(t, err, domain.ErrNotFound)
@@ -146,7 +146,7 @@ func revokedStays(t *testing.T, s *cacheSuite) {
 		require.False(t, read.Revoked)
 		require.NoError(t, s.revoke(t, v.ID()))
 		require.NoError(t, v.Revoke(began))
-		require.NoError(t, s.cache.Revoked(t.Context(), app.SessionViewOf(v.State())))
+		require.NoError(t, s.cache.Revoke(t.Context(), app.SessionViewOf(v.State())))
 	}
 	_, _, err := s.cache.Look(t.Context(), v.ID())
 	if err != nil { // it may still be answered with what was true when it was asked
@@ -168,7 +168,7 @@ func changedNewer(t *testing.T, s *cacheSuite) {
 	a.RevokeSessions(began)
 	renewed := app.AccountViewOf(a.State())
 	for _, offer := range []app.AccountView{renewed, old, renewed} {
-		require.NoError(t, s.cache.Changed(t.Context(), offer))
+		require.NoError(t, s.cache.RefreshAccount(t.Context(), offer))
 		gotSession, gotAccount, err := s.cache.Look(t.Context(), v.ID())
 		require.NoError(t, err)
 		require.Equal(t, renewed, gotAccount)
@@ -182,7 +182,7 @@ func changedUnknown(t *testing.T, s *cacheSuite) {
 	v := s.session(t, a)
 	old := app.AccountViewOf(a.State())
 	require.NoError(t, s.renew(t.Context(), a.ID()))
-	require.NoError(t, s.cache.Changed(t.Context(), old))
+	require.NoError(t, s.cache.RefreshAccount(t.Context(), old))
 	_, got, err := s.cache.Look(t.Context(), v.ID())
 	require.NoError(t, err)
 	require.EqualValues(t, 2, got.Generation)

@@ -2,6 +2,8 @@
 // are opened for them. A session belongs to a generation of its account; when
 // the account begins a new one, all sessions of earlier generations are revoked
 // at once, without being touched.
+//
+// Reference code: no compatibility promise.
 package account
 
 import (

@@ -34,7 +34,7 @@ func (s SessionState) Live(generation int64, now time.Time) bool {
 	return s.RevokedAt.IsZero() && s.Generation >= generation && now.Before(s.ExpiresAt)
 }
 
-// Open makes a new session for whoever has the token, good for life. A life that
+// Open makes a new session for the holder of the token, good for life. A life that
 // is not positive is a *domain.ValidationError.
 func Open(a *Account, token Token, now time.Time, life time.Duration) (*Session, error) {
 	var v domain.Validation

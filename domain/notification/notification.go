@@ -1,6 +1,8 @@
 // Package notification is the aggregate of one message to one recipient: it is
 // requested, then sent, or it fails once or more and is sent or abandoned. What was
 // sent can be read.
+//
+// Reference code: no compatibility promise.
 package notification
 
 import (

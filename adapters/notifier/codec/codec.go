@@ -2,8 +2,10 @@
 // outbox stores and Kafka carries. It alone knows wire names, schema versions,
 // topics and JSON forms.
 //
-// A payload that was once published is published for ever: a change of form is a
+// A payload that was once published is published forever: a change of form is a
 // new schema version with an upcaster from the one before, see registry.go.
+//
+// Reference code: no compatibility promise.
 package codec
 
 import (
@@ -126,7 +128,7 @@ func envelope(h map[string]string) (domain.Recorded, error) {
 	}
 	version, err := strconv.ParseInt(h[outbox.HeaderAggregateVersion], 10, 64)
 	if err != nil || version < 1 {
-		errs = append(errs, fmt.Errorf("%s: %q is no version", outbox.HeaderAggregateVersion, h[outbox.HeaderAggregateVersion]))
+		errs = append(errs, fmt.Errorf("%s: %q is not a version", outbox.HeaderAggregateVersion, h[outbox.HeaderAggregateVersion]))
 	}
 	at, err := time.Parse(time.RFC3339Nano, h[outbox.HeaderOccurredAt])
 	if err != nil {

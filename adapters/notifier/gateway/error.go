@@ -11,7 +11,7 @@ import (
 	"github.com/millrace-go/millrace/app"
 )
 
-// Error is an answer that is no delivery. Of app's verdicts, errors.Is finds the
+// Error is an answer that is not a delivery. Of app's verdicts, errors.Is finds the
 // one that applies, if any.
 type Error struct {
 	// Status is the HTTP status.

@@ -12,7 +12,7 @@ import (
 type verdict struct {
 	status     int // 0 cuts the connection
 	delivered  bool
-	remembered bool // the key is answered like this for ever
+	remembered bool // the key is answered like this forever
 	replayed   bool
 	retryAfter time.Duration
 	reason     string
@@ -50,7 +50,7 @@ func (f *FakeServer) decide(r *http.Request, key string, content body) verdict {
 	return v
 }
 
-// begin returns the status that a key is answered with for ever, 0 for a new one,
+// begin returns the status that a key is answered with forever, 0 for a new one,
 // which is then under way; or why the request cannot be looked at.
 func (f *FakeServer) begin(key string, content body) (known int, refused *verdict) {
 	f.mu.Lock()
@@ -81,7 +81,7 @@ func (f *FakeServer) fresh(recipient string) verdict {
 	return verdict{status: http.StatusOK, delivered: true}
 }
 
-// wait lets the latency pass, or for ever for a recipient that is to wait, and
+// wait lets the latency pass, or forever for a recipient that is to wait, and
 // reports false if the request was given up meanwhile. Changed faults are looked
 // at anew.
 func (f *FakeServer) wait(r *http.Request, recipient string) bool {

@@ -23,7 +23,7 @@ type Faults struct {
 	// LostAnswers is the share of requests, 0 to 1, that are delivered and then cut
 	// off, so that the sender cannot know.
 	LostAnswers float64
-	// Remember makes the answer 500 of ErrorRate that of its key for ever, as some
+	// Remember makes the answer 500 of ErrorRate that of its key forever, as some
 	// gateways do.
 	Remember bool
 	// Poison is what becomes of the requests for some recipients.
@@ -80,7 +80,7 @@ func NewFakeServer() *FakeServer {
 	return f
 }
 
-// Fail sets what it does wrong from now on. Requests that wait are looked at anew.
+// Fail sets what it does wrong from now on. Requests that wait are looked at again.
 func (f *FakeServer) Fail(faults Faults) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -123,7 +123,7 @@ func (f *FakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fakeAnswer(w, http.StatusNotFound, "there is only POST /v1/deliveries")
 		return
 	case err != nil:
-		fakeAnswer(w, http.StatusBadRequest, "the body is no delivery")
+		fakeAnswer(w, http.StatusBadRequest, "the body is not a delivery")
 		return
 	case key == "":
 		fakeAnswer(w, http.StatusBadRequest, headerKey+" is missing")

@@ -14,6 +14,8 @@
 //
 // Retry-After is honoured. A failure with the header "Idempotent-Replayed: true"
 // is one that the gateway remembers: app.ErrKeySpent.
+//
+// Reference code: no compatibility promise.
 package gateway
 
 import (

@@ -1,4 +1,6 @@
 // Package httpapi is the REST face of the reference service.
+//
+// Reference code: no compatibility promise.
 package httpapi
 
 import (

@@ -41,7 +41,7 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
 
-// describe tells a caller what went wrong: all of it if it is theirs to mend,
+// describe tells a caller what went wrong: all of it if it is theirs to fix,
 // nothing of the inside otherwise.
 func describe(err error) problem {
 	var invalid *domain.ValidationError

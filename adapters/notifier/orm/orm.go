@@ -2,6 +2,8 @@
 // ORM bun. They work on the transaction of a unit of work, beside repositories
 // written in SQL and beside the outbox: one *sql.Tx is under all of them. What
 // the database sets (version, created_at, updated_at) is only read here.
+//
+// Reference code: no compatibility promise.
 package orm
 
 import (

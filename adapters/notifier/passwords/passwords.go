@@ -1,5 +1,7 @@
 // Package passwords hashes passwords with argon2id, with a bound on how many are
 // hashed at once: each costs megabytes, and logins must not exhaust the memory.
+//
+// Reference code: no compatibility promise.
 package passwords
 
 import (

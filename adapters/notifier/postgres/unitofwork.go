@@ -1,6 +1,8 @@
 // Package postgres stores the aggregates of the reference service in Postgres,
 // over database/sql and lib/pq: the unit of work, which also appends the events
 // to the outbox, and the repositories written in SQL.
+//
+// Reference code: no compatibility promise.
 package postgres
 
 import (

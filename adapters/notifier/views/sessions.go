@@ -73,33 +73,33 @@ func (c *Sessions) Look(ctx context.Context, id account.SessionID) (app.SessionV
 	return s, a, nil
 }
 
-// Revoked implements app.SessionCache.
-func (c *Sessions) Revoked(ctx context.Context, s app.SessionView) error {
+// Revoke implements app.SessionCache.
+func (c *Sessions) Revoke(ctx context.Context, s app.SessionView) error {
 	if err := c.sessions.Revoke(ctx, string(s.ID), s.Version, s.ExpiresAt); err != nil {
 		return fmt.Errorf("revoke session %s: %w", s.ID, err)
 	}
 	return nil
 }
 
-// Changed implements app.SessionCache. It only replaces what is there: if there
+// RefreshAccount implements app.SessionCache. It only replaces what is there: if there
 // is nothing, the next Look asks the database.
-func (c *Sessions) Changed(ctx context.Context, a app.AccountView) error {
+func (c *Sessions) RefreshAccount(ctx context.Context, a app.AccountView) error {
 	if _, err := c.accounts.Refresh(ctx, string(a.ID), cache.Found(a.Version, a)); err != nil {
 		return fmt.Errorf("refresh account %s: %w", a.ID, err)
 	}
 	return nil
 }
 
-// Apply tells the cache of events, for whom those of its writer did not reach it.
-// Order and repetition do not matter; events of others are ignored. After an
-// error apply all again.
+// Apply updates the cache from events, for writes whose process could not reach
+// Redis. Order and repetition do not matter; events of other aggregates are ignored.
+// After an error apply all again.
 func (c *Sessions) Apply(ctx context.Context, events ...domain.Recorded) error {
 	for _, e := range events {
 		var err error
 		if s, ok := app.ProjectSession(e); ok && s.Revoked {
-			err = c.Revoked(ctx, s)
+			err = c.Revoke(ctx, s)
 		} else if a, ok := app.ProjectAccount(e); ok {
-			err = c.Changed(ctx, a)
+			err = c.RefreshAccount(ctx, a)
 		}
 		if err != nil {
 			return fmt.Errorf("apply event to the session cache: %w", err)

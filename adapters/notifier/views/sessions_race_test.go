@@ -286,9 +286,9 @@ func (n *node) makeSure(ctx context.Context, token string, since int64, l *ledge
 			l.fail(err)
 			return
 		}
-		err = n.sessions.Changed(ctx, a)
+		err = n.sessions.RefreshAccount(ctx, a)
 		if s.Revoked {
-			err = errors.Join(err, n.sessions.Revoked(ctx, s))
+			err = errors.Join(err, n.sessions.Revoke(ctx, s))
 		}
 		told = err == nil
 	}

@@ -88,7 +88,7 @@ func (v *Views) NotificationStatus(ctx context.Context, id notification.ID) (app
 // is that of the act that removed it; events before it cannot bring it back.
 func (v *Views) Remove(ctx context.Context, id notification.ID, version int64) error {
 	err := v.tracker.Write(ctx, func(ctx context.Context, all map[string]cache.Generations) error {
-		return v.statuses.In(all[Status]).Bury(ctx, statusID(id), version)
+		return v.statuses.In(all[Status]).Remove(ctx, statusID(id), version)
 	})
 	if err != nil {
 		return fmt.Errorf("remove notification %s from the view: %w", id, err)

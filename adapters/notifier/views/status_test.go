@@ -90,7 +90,7 @@ func TestFill_ReplacesWhatIsOlder(t *testing.T) {
 }
 
 // A reader has read the first version and is slow. A reader of another process does
-// not wait for ever, reads the second version and answers with it. It must not see
+// not wait forever, reads the second version and answers with it. It must not see
 // the first one next.
 func TestFill_ASlowReaderDoesNotTakeAnotherOneBack(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@
 // turn anything back. Counters are the sum of what the newest statuses add to
 // them, and follow the same rule.
 //
-// The key of everything has a generation, so that a view can be built anew beside
+// The key of everything has a generation, so that a view can be built again beside
 // the one that answers: see package rebuild and [Views.Rebuildable].
 //
 // Reference code: no compatibility promise.

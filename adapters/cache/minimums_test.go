@@ -13,7 +13,7 @@ import (
 )
 
 // Redis goes away with version 1, and what comes then it does not hear of. When
-// it is back, its version 1 is no answer to this process any more.
+// it is back, its version 1 is not an answer to this process any more.
 func TestTrap_RedisComesBackWithEntriesOfBefore(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(t *testing.T, c *cache.Versioned[thing], tb *table){
