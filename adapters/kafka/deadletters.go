@@ -110,26 +110,33 @@ func (d *DeadLetters) Progress(ctx context.Context, topic, group string) (offset
 		if err != nil {
 			return fmt.Errorf("partitions of %s: %w", topic, err)
 		}
-		res, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
-		if errors.Is(err, sarama.ErrGroupIDNotFound) {
-			return nil // nobody has committed
-		}
-		if err != nil {
-			return fmt.Errorf("offsets of group %s: %w", group, err)
-		}
-		for _, p := range partitions {
-			block := res.GetBlock(topic, p)
-			if block == nil || block.Err == sarama.ErrNoError && block.Offset < 0 || block.Err == sarama.ErrGroupIDNotFound {
-				continue
-			}
-			if block.Err != sarama.ErrNoError {
-				return fmt.Errorf("offset of group %s in %s/%d: %w", group, topic, p, block.Err)
-			}
-			offsets[p], metadata[p] = block.Offset, block.Metadata
-		}
-		return nil
+		return d.withCoordinator(ctx, client, group, func() error {
+			return progressOf(admin, topic, group, partitions, offsets, metadata)
+		})
 	})
 	return offsets, metadata, err
+}
+
+// progressOf reads the committed offsets into the two maps.
+func progressOf(admin sarama.ClusterAdmin, topic, group string, partitions []int32, offsets map[int32]int64, metadata map[int32]string) error {
+	res, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
+	if errors.Is(err, sarama.ErrGroupIDNotFound) {
+		return nil // nobody has committed
+	}
+	if err != nil {
+		return fmt.Errorf("offsets of group %s: %w", group, err)
+	}
+	for _, p := range partitions {
+		block := res.GetBlock(topic, p)
+		if block == nil || block.Err == sarama.ErrNoError && block.Offset < 0 || block.Err == sarama.ErrGroupIDNotFound {
+			continue
+		}
+		if block.Err != sarama.ErrNoError {
+			return fmt.Errorf("offset of group %s in %s/%d: %w", group, topic, p, block.Err)
+		}
+		offsets[p], metadata[p] = block.Offset, block.Metadata
+	}
+	return nil
 }
 
 // Commit stores an offset of group with its metadata, to be kept for ten years.
@@ -153,14 +160,18 @@ func (d *DeadLetters) commit(ctx context.Context, client sarama.Client, topic, g
 	}
 	req.AddBlock(topic, partition, offset, 0, metadata)
 	for attempt := 1; ; attempt++ {
-		coordinator, err := client.Coordinator(group)
-		if err == nil {
-			var res *sarama.OffsetCommitResponse
-			if res, err = coordinator.CommitOffset(req); err == nil {
-				err = kerror(res.Errors[topic][partition])
+		err := d.withCoordinator(ctx, client, group, func() error {
+			coordinator, err := client.Coordinator(group)
+			if err != nil {
+				return err
 			}
-		}
-		if err == nil || attempt == readAttempts || isFinal(err) {
+			res, err := coordinator.CommitOffset(req)
+			if err != nil {
+				return err
+			}
+			return kerror(res.Errors[topic][partition])
+		})
+		if err == nil || attempt == readAttempts || isFinal(err) || isCoordinatorError(err) {
 			return err
 		}
 		if err := d.pause(ctx, attempt); err != nil {
@@ -168,6 +179,33 @@ func (d *DeadLetters) commit(ctx context.Context, client sarama.Client, topic, g
 		}
 		_ = client.RefreshCoordinator(group) // the next attempt reports what is wrong
 	}
+}
+
+// coordinatorTimeout bounds how long a call waits for the coordinator of its group.
+const coordinatorTimeout = time.Minute
+
+// withCoordinator calls f until the coordinator of group answers it. On a new
+// cluster, and after a broker has failed, another broker becomes the coordinator:
+// it refuses requests until it has loaded the offsets.
+func (d *DeadLetters) withCoordinator(ctx context.Context, client sarama.Client, group string, f func() error) error {
+	began := time.Now()
+	for attempt := 1; ; attempt++ {
+		err := f()
+		if !isCoordinatorError(err) || time.Since(began) > coordinatorTimeout {
+			return err
+		}
+		if err := d.pause(ctx, attempt); err != nil {
+			return err
+		}
+		_ = client.RefreshCoordinator(group) // the next attempt reports what is wrong
+	}
+}
+
+// isCoordinatorError reports that a group's coordinator is not ready, or is another
+// broker now.
+func isCoordinatorError(err error) bool {
+	return errors.Is(err, sarama.ErrOffsetsLoadInProgress) || errors.Is(err, sarama.ErrNotCoordinatorForConsumer) ||
+		errors.Is(err, sarama.ErrConsumerCoordinatorNotAvailable)
 }
 
 // Read calls fn, in order, for every record of the partition from offset from up

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox/record"
@@ -151,6 +155,37 @@ func TestDeadLetters_RemembersProgressBesideAReader(t *testing.T) {
 
 	tooMuch := string(slices.Repeat([]byte("x"), 5000))
 	require.Error(t, d.Commit(t.Context(), topic, group, 0, 1, tooMuch))
+}
+
+func TestDeadLetters_WaitForTheCoordinatorOfTheirGroup(t *testing.T) {
+	t.Parallel()
+	for _, code := range []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.CoordinatorNotAvailable} {
+		t.Run(code.Message, func(t *testing.T) {
+			t.Parallel()
+			const refusals = 20 // more than any other failure is retried
+			cluster, brokers := fake(t, "thing.v1.dlt", 1)
+			d, err := kafka.NewDeadLetters(kafka.Config{Brokers: brokers, RetryBackoff: time.Millisecond, MaxRetryBackoff: time.Millisecond})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, d.Close()) })
+
+			commits := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: code, Count: refusals})
+			require.NoError(t, d.Commit(t.Context(), "thing.v1.dlt", "replayer", 0, 7, "text"))
+			require.EqualValues(t, refusals, commits.Hits())
+
+			reads := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: code, Count: refusals})
+			offsets, metadata, err := d.Progress(t.Context(), "thing.v1.dlt", "replayer")
+			require.NoError(t, err)
+			require.EqualValues(t, refusals, reads.Hits())
+			require.Equal(t, map[int32]int64{0: 7}, offsets)
+			require.Equal(t, map[int32]string{0: "text"}, metadata)
+
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: code, Count: -1})
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, _, err = d.Progress(ctx, "thing.v1.dlt", "replayer")
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		})
+	}
 }
 
 func TestNewDeadLetters_NamesWhatIsWrong(t *testing.T) {
