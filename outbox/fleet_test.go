@@ -110,13 +110,13 @@ func TestFleet_SpreadsItsOutboxesWithoutLossOrDuplicate(t *testing.T) {
 		stopThird()
 		for _, name := range s.names {
 			require.Equal(t, numbered("k", 850), s.brokers[name].payloads(""), "nothing lost, nothing twice")
-			require.Empty(t, roll(t, s.logs[name]), "who stops leaves the roster")
+			require.Empty(t, membersOf(t, s.logs[name]), "an instance that stops leaves the member list")
 		}
 	})
 }
 
-// roll is who stands ready for the default relay of log.
-func roll(t *testing.T, log outbox.Membership) []outbox.Member {
+// membersOf returns the instances that are ready for the default relay of log.
+func membersOf(t *testing.T, log outbox.Membership) []outbox.Member {
 	t.Helper()
 	r, err := log.Announce(t.Context(), "relay", outbox.Member{ID: "looker-on"}, time.Nanosecond)
 	require.NoError(t, err)
@@ -135,7 +135,7 @@ func TestFleet_TakesOverFromADeadInstanceWithinTheLease(t *testing.T) {
 				}
 				return nil
 			}
-			return rosterless{&faultyLog{Log: l, acquire: away, renew: away, save: away, release: away}}
+			return withoutMembers{&faultyLog{Log: l, acquire: away, renew: away, save: away, release: away}}
 		}
 		s.fleet(t)
 		s.wrap = nil
@@ -150,8 +150,8 @@ func TestFleet_TakesOverFromADeadInstanceWithinTheLease(t *testing.T) {
 	})
 }
 
-// rosterless hides the roster of a log.
-type rosterless struct{ outbox.Log }
+// withoutMembers hides the member list of a log.
+type withoutMembers struct{ outbox.Log }
 
 func TestFleet_OneOutboxThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 	t.Parallel()
@@ -170,7 +170,7 @@ func TestFleet_OneOutboxThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 		require.ErrorIs(t, f.Relay("o1").Status().Err, outbox.ErrUnsafeLog)
 		require.False(t, f.Relay("o1").Status().Ready(time.Now(), 15*time.Second))
 		require.True(t, f.Relay("o0").Status().Ready(time.Now(), 15*time.Second))
-		require.Empty(t, roll(t, s.logs["o1"]), "it does not stand ready for what it cannot lead")
+		require.Empty(t, membersOf(t, s.logs["o1"]), "it is not ready for what it cannot lead")
 		require.Len(t, s.brokers["o2"].payloads(""), 20)
 		require.Empty(t, s.brokers["o1"].payloads(""))
 		refused.Store(false)
@@ -194,13 +194,13 @@ func (l checkedLog) Check(context.Context) error {
 	return nil
 }
 
-func TestFleet_GoesOnWithoutItsRoster(t *testing.T) {
+func TestFleet_GoesOnWithoutItsMemberList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newShore(2)
 		var broken atomic.Bool
 		broken.Store(true)
-		s.wrap = func(_ string, l outbox.Log) outbox.Log { return silentRoster{l.(*outboxtest.MemoryLog), &broken} }
+		s.wrap = func(_ string, l outbox.Log) outbox.Log { return silentMembers{l.(*outboxtest.MemoryLog), &broken} }
 		first, stopFirst := s.fleet(t)
 		time.Sleep(time.Second)
 		second, _ := s.fleet(t)
@@ -208,7 +208,7 @@ func TestFleet_GoesOnWithoutItsRoster(t *testing.T) {
 		require.Equal(t, []int{2, 0}, []int{s.leads(first), s.leads(second)}, "who comes first leads")
 		broken.Store(false)
 		s.write(t, 100, 600)
-		require.Equal(t, []int{1, 1}, []int{s.leads(first), s.leads(second)}, "once the roster answers, leaders appear on it too")
+		require.Equal(t, []int{1, 1}, []int{s.leads(first), s.leads(second)}, "once the member list answers, leaders appear in it too")
 		stopFirst()
 		s.write(t, 700, 20)
 		require.Equal(t, 2, s.leads(second))
@@ -218,13 +218,13 @@ func TestFleet_GoesOnWithoutItsRoster(t *testing.T) {
 	})
 }
 
-// silentRoster is a log whose roster does not answer while broken is set.
-type silentRoster struct {
+// silentMembers is a log whose member list does not answer while broken is set.
+type silentMembers struct {
 	*outboxtest.MemoryLog
 	broken *atomic.Bool
 }
 
-func (l silentRoster) Announce(ctx context.Context, relay string, me outbox.Member, ttl time.Duration) (outbox.Members, error) {
+func (l silentMembers) Announce(ctx context.Context, relay string, me outbox.Member, ttl time.Duration) (outbox.Members, error) {
 	if l.broken.Load() {
 		return outbox.Members{}, errors.New("relation outbox_roster does not exist")
 	}
@@ -255,7 +255,7 @@ func TestFleet_KeepsAnOutboxWhoseBrokerDoesNotAnswer(t *testing.T) {
 	})
 }
 
-func TestFleet_ARelayByItselfWritesNoRoster(t *testing.T) {
+func TestFleet_ARelayByItselfWritesNoMemberList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log := outboxtest.NewMemoryLog(nil)
@@ -264,7 +264,7 @@ func TestFleet_ARelayByItselfWritesNoRoster(t *testing.T) {
 			defer func() { require.Zero(t, relay.Status().Members) }()
 		}
 		time.Sleep(10 * time.Second)
-		require.Empty(t, roll(t, log))
+		require.Empty(t, membersOf(t, log))
 	})
 }
 

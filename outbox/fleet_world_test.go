@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// world is a simulated fleet: balances that meet on rosters and take leases, all
+// world is a simulated fleet: balances that meet on member lists and take leases, all
 // on one clock, with delays, deaths and freezes.
 type world struct {
 	rng     *rand.Rand
@@ -27,10 +27,10 @@ type world struct {
 }
 
 type simOutbox struct {
-	owner string
-	until time.Time
-	since time.Time // since when nobody leads it; zero if somebody does
-	roll  map[string]simEntry
+	owner   string
+	until   time.Time
+	since   time.Time // since when nobody leads it; zero if somebody does
+	members map[string]simEntry
 }
 
 type simEntry struct {
@@ -72,7 +72,7 @@ func (e *events) Pop() any {
 func newWorld(seed uint64, outboxes int) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), ttl: 2 * time.Second, settle: 5 * time.Second}
 	for range outboxes {
-		w.outbox = append(w.outbox, &simOutbox{roll: map[string]simEntry{}, since: w.now})
+		w.outbox = append(w.outbox, &simOutbox{members: map[string]simEntry{}, since: w.now})
 	}
 	return w
 }
@@ -153,17 +153,17 @@ func (w *world) join(serves ...int) *simInstance {
 }
 
 func (w *world) announce(in *simInstance, o *simOutbox, owner string) Members {
-	roll := Members{Left: o.until.Sub(w.now)}
-	if roll.Left > 0 {
-		roll.Owner = o.owner
+	members := Members{Left: o.until.Sub(w.now)}
+	if members.Left > 0 {
+		members.Owner = o.owner
 	}
-	for id, e := range o.roll {
+	for id, e := range o.members {
 		if id != in.id && e.until.After(w.now) {
-			roll.Others = append(roll.Others, Member{id, e.leads})
+			members.Others = append(members.Others, Member{id, e.leads})
 		}
 	}
-	o.roll[in.id] = simEntry{in.b.self().Leads, w.now.Add(w.ttl)}
-	return roll
+	o.members[in.id] = simEntry{in.b.self().Leads, w.now.Add(w.ttl)}
+	return members
 }
 
 // standBy is one turn of seat.await and of the try that may follow.
@@ -172,9 +172,9 @@ func (w *world) standBy(in *simInstance, place int) {
 		return
 	}
 	o, owner := w.outbox[in.serves[place]], in.b.places[place].owner
-	roll := w.announce(in, o, owner)
+	members := w.announce(in, o, owner)
 	w.after(w.rtt(), in, func() {
-		in.b.observe(place, roll, w.now)
+		in.b.observe(place, members, w.now)
 		if wait := in.b.standbyWait(place, w.now); wait > 0 {
 			w.after(wait+w.rtt(), in, func() { w.standBy(in, place) })
 			return
@@ -208,10 +208,10 @@ func (w *world) renew(in *simInstance, place int, renewed time.Time) {
 		return
 	}
 	o.until = w.now.Add(w.ttl)
-	roll, began := w.announce(in, o, owner), w.now
-	roll.Owner = owner
+	members, began := w.announce(in, o, owner), w.now
+	members.Owner = owner
 	w.after(w.rtt(), in, func() {
-		in.b.observe(place, roll, w.now)
+		in.b.observe(place, members, w.now)
 		to, yield := in.b.handOver(place, w.now)
 		if !yield {
 			w.after(in.b.interval(), in, func() { w.renew(in, place, began) })
@@ -247,7 +247,7 @@ func (w *world) stop(in *simInstance) {
 	w.drop(in)
 	for place, o := range in.serves {
 		out := w.outbox[o]
-		delete(out.roll, in.id)
+		delete(out.members, in.id)
 		if owner := in.b.places[place].owner; out.owner == owner {
 			out.owner, out.until = "", w.now
 		}

@@ -235,7 +235,7 @@ func (h *History) writers(ctx context.Context) (map[string]bool, error) {
 
 // EnableHistory makes the indexes by aggregate and by key, on all partitions and
 // for later ones. Writers go on meanwhile; building waits for transactions that
-// are open at the time. progress, if not nil, is told each statement before it
+// are open at the time. progress, if not nil, is called with each statement before it
 // runs. It needs the owner of the log, and can be called again after an error,
 // which is ErrInUse if an open transaction was in the way.
 func (s *Store) EnableHistory(ctx context.Context, progress func(statement string)) error {

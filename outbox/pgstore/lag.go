@@ -10,7 +10,7 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// RelayLag tells how far one relay is behind.
+// RelayLag is how far one relay is behind.
 type RelayLag struct {
 	Relay    string `json:"relay"`
 	Position int64  `json:"position"` // of the saved cursor

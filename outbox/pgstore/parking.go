@@ -38,7 +38,7 @@ type ParkedFilter struct {
 	Topic, Key string // empty: any
 	Position   int64  // 0: any
 	Done       bool   // also those that were redriven, skipped or discarded
-	Limit      int    // most rows; 0 means 1,000
+	Limit      int    // maximum number of rows; 0 means 1,000
 }
 
 // Parked lists parked messages in the order of their positions.
@@ -168,9 +168,9 @@ func positionsOf(rows *sql.Rows) (positions []int64, err error) {
 	return positions, rows.Err()
 }
 
-// carryOut executes what was decided on the relay's parked messages and returns
-// its cursor after that: redriven messages count as not delivered. It belongs to
-// the opening of a session, when nothing of the relay is in flight.
+// carryOut executes the decisions on the relay's parked messages and returns the
+// cursor after that, in which redriven messages are not delivered. It is called when
+// a session opens: then nothing of the relay is in flight.
 func carryOut(ctx context.Context, conn *sql.Conn, relay string, epoch int64, c outbox.Cursor) (outbox.Cursor, error) {
 	err := inTx(ctx, conn.BeginTx, func(tx *sql.Tx) error {
 		var gaps []byte

@@ -16,8 +16,8 @@ import (
 // errDiscard makes database/sql close a connection instead of pooling it.
 var errDiscard = driver.ErrBadConn
 
-// guardFrom is the number of open gaps from which on gaps with running suspects
-// are left out of the read: below, probing them all is cheaper.
+// guardFrom is the number of open gaps from which gaps with running suspects are left
+// out of the read. With fewer gaps, reading them all is cheaper.
 const guardFrom = 64
 
 // reading is the reader's side of a session: the ledger and its statements. (a)
@@ -88,7 +88,7 @@ func (r *reading) observe(ctx context.Context) (probe, error) {
 	}
 	holders, err := read(ctx)
 	if err != nil {
-		return probe{}, fmt.Errorf("see who writes: %w", err)
+		return probe{}, fmt.Errorf("read the holders of the sequence: %w", err)
 	}
 	return r.ledger.observe(holders, guarded), nil
 }
@@ -152,7 +152,7 @@ func (r *reading) readHoldersXid(ctx context.Context) ([]holder, error) {
 
 // fullXid widens a running transaction's 32-bit xid to the 64 bits of xid8. It
 // cannot be 2^31 away from the next one, xmax, but may be slightly ahead of it:
-// the snapshot is older than the look at the locks.
+// the snapshot is older than the reading of the locks.
 func fullXid(xid, xmax string) (uint64, error) {
 	low, err := strconv.ParseUint(xid, 10, 32)
 	if err != nil {

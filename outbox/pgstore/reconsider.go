@@ -12,7 +12,7 @@ import (
 
 var _ outbox.Reconsiderer = (*session)(nil)
 
-// dueBytes bounds what one look at parked messages holds in memory.
+// dueBytes bounds the payloads that one call of Due holds in memory.
 const dueBytes = 8 << 20
 
 // Due implements outbox.Reconsiderer.
@@ -28,7 +28,7 @@ func (s *session) Due(ctx context.Context) ([]outbox.Entry, error) {
 }
 
 // Reconsidered implements outbox.Reconsiderer. The next renewal of the lease
-// finds the decision and has the session opened anew.
+// finds the decision and has the session reopened.
 func (s *session) Reconsidered(ctx context.Context, accepted, refused []outbox.Entry) error {
 	s.controlling.Lock()
 	defer s.controlling.Unlock()

@@ -15,10 +15,9 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// session is one leadership. The reader's connection is pinned, because its
-// settings and what the ledger knows belong to it; the other one carries lease
-// and cursor, so that a long read does not hold them up. Upkeep, which may take
-// longer, borrows a third one.
+// session is one leadership. It keeps two connections: the reader's, to which its
+// settings and the state of the ledger belong, and one for lease and cursor, so that
+// a long read does not delay them. Maintain, which may take longer, borrows a third.
 type session struct {
 	relay     string
 	epoch     int64
@@ -29,8 +28,8 @@ type session struct {
 	reader  *sql.Conn
 	reading reading
 
-	// One caller at a time: *sql.Conn lets several in, also between the parts of
-	// an answer and into another's transaction.
+	// One caller at a time: *sql.Conn admits several, even between the parts of an
+	// answer and into another caller's transaction.
 	control     *sql.Conn
 	controlling sync.Mutex
 	save        *sql.Stmt
@@ -189,8 +188,8 @@ func storable(reason string) string {
 	return reason
 }
 
-// Renew implements outbox.Session. It also sounds the alarm if the sequence has
-// been set back behind what was read, and tells of decisions on parked messages.
+// Renew implements outbox.Session. It also fails if the sequence has been set back
+// below what was read, and returns ErrReopen if there are decisions on parked messages.
 func (s *session) Renew(ctx context.Context, ttl time.Duration) error {
 	s.controlling.Lock()
 	defer s.controlling.Unlock()
@@ -242,8 +241,8 @@ func (s *session) free(ctx context.Context) error {
 	return nil
 }
 
-// close gives up the connections. The reader's is discarded, not pooled: it
-// carries settings that other users of the pool must not inherit.
+// close releases the connections. The reader's is discarded, not pooled: it has
+// settings that other users of the pool must not inherit.
 func (s *session) close() {
 	for _, stmt := range []*sql.Stmt{s.save, s.park, s.renew, s.renewMember} {
 		if stmt != nil { // the pool would keep it with the connection

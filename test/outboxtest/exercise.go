@@ -31,19 +31,19 @@ type Tx interface {
 //	func TestStore(t *testing.T) { outboxtest.Exercise(t, func(t *testing.T) outboxtest.Subject { … }) }
 func Exercise(t *testing.T, open func(t *testing.T) Subject) {
 	for name, test := range map[string]func(t *testing.T, s *suite){
-		"an empty log gives an empty batch":                 emptyLog,
-		"every field comes back as it was written":          fields,
-		"uncommitted and rolled-back messages stay unseen":  visibility,
-		"a late commit is delivered and delays nobody":      lateCommit,
-		"limits cut a read and lose nothing":                limits,
-		"a new leader goes on from the saved cursor":        takeover,
-		"undelivered positions are read again, alone":       undelivered,
-		"a lease excludes others until freed or run out":    lease,
-		"an old epoch can change nothing":                   fencing,
-		"parked messages survive, and their keys are known": parking,
-		"relays of different names are independent":         names,
-		"instances of fleets find each other on the roster": roster,
-		"random transactions are delivered once, in order":  random,
+		"an empty log gives an empty batch":                      emptyLog,
+		"every field comes back as it was written":               fields,
+		"uncommitted and rolled-back messages stay unseen":       visibility,
+		"a late commit is delivered and delays nobody":           lateCommit,
+		"limits cut a read and lose nothing":                     limits,
+		"a new leader goes on from the saved cursor":             takeover,
+		"undelivered positions are read again, alone":            undelivered,
+		"a lease excludes others until freed or run out":         lease,
+		"an old epoch can change nothing":                        fencing,
+		"parked messages survive, and their keys are known":      parking,
+		"relays of different names are independent":              names,
+		"instances of fleets find each other in the member list": membership,
+		"random transactions are delivered once, in order":       random,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,16 +9,16 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 )
 
-// roster holds a log to outbox.Roster, if it is one.
-func roster(t *testing.T, s *suite) {
+// membership tests a log as an outbox.Membership, if it is one.
+func membership(t *testing.T, s *suite) {
 	r, ok := s.Subject.(outbox.Membership)
 	if !ok {
 		return
 	}
 	announce := func(relay, id string, leads int, ttl time.Duration) outbox.Members {
-		roll, err := r.Announce(t.Context(), relay, outbox.Member{ID: id, Leads: leads}, ttl)
+		members, err := r.Announce(t.Context(), relay, outbox.Member{ID: id, Leads: leads}, ttl)
 		require.NoError(t, err)
-		return roll
+		return members
 	}
 	require.Equal(t, outbox.Members{}, announce("r", "a", 0, ttl), "nobody is there, and the lease is free")
 	require.Equal(t, []outbox.Member{{ID: "a", Leads: 0}}, announce("r", "b", 2, ttl).Others)
@@ -27,19 +27,19 @@ func roster(t *testing.T, s *suite) {
 	require.Empty(t, announce("other", "c", 0, ttl).Others, "each relay has its own")
 
 	session := s.lead("r", "a/x")
-	roll := announce("r", "b", 0, ttl)
-	require.Equal(t, "a/x", roll.Owner)
-	require.Positive(t, roll.Left)
-	require.LessOrEqual(t, roll.Left, ttl)
+	members := announce("r", "b", 0, ttl)
+	require.Equal(t, "a/x", members.Owner)
+	require.Positive(t, members.Left)
+	require.LessOrEqual(t, members.Left, ttl)
 
 	require.NoError(t, r.Leave(t.Context(), "r", "a"))
 	require.Empty(t, announce("r", "b", 0, ttl).Others)
 	present, ok := session.(outbox.MemberSession)
-	require.True(t, ok, "the sessions of a Roster renew and announce in one")
-	roll, err := present.RenewMember(t.Context(), ttl, outbox.Member{ID: "a", Leads: 3})
+	require.True(t, ok, "the sessions of a Membership renew and announce in one")
+	members, err := present.RenewMember(t.Context(), ttl, outbox.Member{ID: "a", Leads: 3})
 	require.NoError(t, err)
-	require.Equal(t, "a/x", roll.Owner)
-	require.Equal(t, []outbox.Member{{ID: "b", Leads: 0}}, roll.Others)
+	require.Equal(t, "a/x", members.Owner)
+	require.Equal(t, []outbox.Member{{ID: "b", Leads: 0}}, members.Others)
 	require.Equal(t, []outbox.Member{{ID: "a", Leads: 3}}, announce("r", "b", 0, 50*time.Millisecond).Others)
 	require.Eventually(t, func() bool { return len(announce("r", "a", 3, ttl).Others) == 0 }, 2*time.Minute, 10*time.Millisecond,
 		"an entry that is not renewed runs out")

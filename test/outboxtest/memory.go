@@ -23,7 +23,7 @@ type MemoryLog struct {
 	entries []outbox.Entry // committed, by position
 	open    map[int64]bool // positions of transactions that still run
 	relays  map[string]*memoryRelay
-	roster  map[string]map[string]memoryInstance // by relay and instance
+	members map[string]map[string]memoryInstance // by relay and instance
 }
 
 // memoryRelay is a relay's cursor and lease.
@@ -43,7 +43,7 @@ func NewMemoryLog(now func() time.Time) *MemoryLog {
 	if now == nil {
 		now = time.Now
 	}
-	return &MemoryLog{now: now, open: map[int64]bool{}, relays: map[string]*memoryRelay{}, roster: map[string]map[string]memoryInstance{}}
+	return &MemoryLog{now: now, open: map[int64]bool{}, relays: map[string]*memoryRelay{}, members: map[string]map[string]memoryInstance{}}
 }
 
 // MemoryTx is a transaction of a MemoryLog.
