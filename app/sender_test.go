@@ -72,7 +72,7 @@ func newOffice(t *testing.T, cfg app.SenderConfig) *office {
 	var err error
 	o.Sender, err = app.NewSender(o.memory, o.memory, o.gateway, cfg)
 	require.NoError(t, err)
-	o.app, err = app.New(o.memory, o.memory, &apptest.Views{}, app.Config{Now: o.clock.Now})
+	o.app, err = app.New(o.memory, o.memory, &apptest.Views{Reader: o.memory}, app.Config{Now: o.clock.Now})
 	require.NoError(t, err)
 	return o
 }

@@ -34,7 +34,7 @@ type server struct {
 func start(t *testing.T, cfg httpapi.Config) *server {
 	t.Helper()
 	memory := &apptest.Memory{}
-	views := &apptest.Views{}
+	views := &apptest.Views{Reader: memory}
 	a, err := app.New(memory, memory, views, app.Config{})
 	require.NoError(t, err)
 	return &server{Server: serve(t, a, cfg), memory: memory, views: views, app: a}

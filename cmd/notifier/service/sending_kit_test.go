@@ -161,7 +161,7 @@ func (o *office) desk(t *testing.T, retry notification.Policy) (*app.App, *app.S
 	uow, err := postgres.NewUnitOfWork(o.db.DB, writer, codec.New(codec.Config{Topic: topic}), postgres.Config{})
 	require.NoError(t, err)
 	reader := postgres.NewReader(o.db.DB)
-	a, err := app.New(uow, reader, &apptest.Views{}, app.Config{Retry: retry})
+	a, err := app.New(uow, reader, &apptest.Views{Reader: reader}, app.Config{Retry: retry})
 	require.NoError(t, err)
 	g, err := gateway.New(gateway.Config{URL: o.cfg.Sending.Gateway, BreakAfter: -1})
 	require.NoError(t, err)
