@@ -69,7 +69,7 @@ func TestNew_ChecksTheRetention(t *testing.T) {
 	t.Parallel()
 	_, err := pgstore.New(nil, pgstore.Config{Retention: -2})
 	require.ErrorContains(t, err, "db: must not be nil")
-	require.ErrorContains(t, err, "Retention: is -2ns")
+	require.ErrorContains(t, err, "Retention: must be positive, or Forever, is -2ns")
 	_, err = pgstore.New(&sql.DB{}, pgstore.Config{Retention: pgstore.Forever})
 	require.NoError(t, err)
 }
