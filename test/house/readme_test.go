@@ -28,14 +28,15 @@ func TestCustomer_RenamesReachKafka(t *testing.T) {
 	})
 }
 
-// TestReadme_ShowsCodeThatIsCompiled compares the README's Go blocks with the
-// files they were copied from.
+// TestReadme_ShowsCodeThatIsCompiled compares the README's Go blocks with where they
+// were copied from: this file, and the program of docs/embedding.md, which a test of
+// package pipeline builds and runs.
 func TestReadme_ShowsCodeThatIsCompiled(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	var compiled strings.Builder
-	for _, file := range []string{"../../outbox/example_test.go", "readme_test.go"} {
+	for _, file := range []string{"../../docs/embedding.md", "readme_test.go"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		compiled.Write(text)
