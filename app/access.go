@@ -19,7 +19,7 @@ type AccessConfig struct {
 	Now func() time.Time
 	// NewID draws the ids of accounts and events: UUIDs in text form. Default NewID.
 	NewID func() string
-	// CacheFailed is told when the cache could not be told of a login or a logout.
+	// CacheFailed is told when the cache could not be reported a login or a logout.
 	// A logout is then known to the cache when its event arrives. Default: nobody.
 	CacheFailed func(ctx context.Context, err error)
 }

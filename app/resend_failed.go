@@ -22,7 +22,7 @@ type ResendFailed struct {
 	// Guard runs in each transaction of the job, before it writes. Its error rolls
 	// the transaction back: it is to say that the lock was lost. Default: none.
 	Guard func(ctx context.Context, tx Tx) error
-	// Recorded is told of each attempt once it is recorded, in the context of the
+	// Recorded is called for each attempt once it is recorded, in the context of the
 	// run, concurrently. Default: nobody.
 	Recorded func(ctx context.Context, a ResentAttempt)
 }

@@ -39,7 +39,7 @@ type State struct {
 	ChangedAt    time.Time
 }
 
-// Register makes a new account. It refuses an email that is none with a
+// Register makes a new account. It refuses an email that is not one with a
 // *domain.ValidationError. passwordHash is trusted: see
 // ValidateCredentials for what to refuse before hashing.
 func Register(id ID, email, passwordHash string, now time.Time) (*Account, error) {

@@ -35,7 +35,7 @@ func checkEmail(v *domain.Validation, email string) {
 	v.Check(IsEmail(email), "email", "must be an address such as ada@example.org, at most 254 bytes")
 }
 
-// ValidateCredentials refuses an email that is none and a password that is too
+// ValidateCredentials refuses an email that is not one and a password that is too
 // short, or too long to hash at a fair price, with a *domain.ValidationError.
 // Anything may be in a password.
 func ValidateCredentials(email, password string) error {

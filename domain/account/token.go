@@ -17,7 +17,7 @@ var ErrInvalidToken = errors.New("token is not valid")
 type SessionID string
 
 // Token proves a session to the service: 256 random bits in 43 characters of
-// base64url. Whoever has it is the account; so it prints as "[token]", and only
+// base64url. The bearer acts as the account; so it prints as "[token]", and only
 // Reveal shows it.
 type Token struct{ text string }
 

@@ -58,7 +58,7 @@ type Failure struct {
 }
 
 // Fail notes an attempt that ended badly, as MarkFailed does, and abandons the
-// notification if trying again cannot help or p's attempts are used up. Whoever
+// notification if trying again cannot help or p's attempts are used up. Anyone who
 // calls it looks at Status to know which.
 func (n *Notification) Fail(f Failure, p Policy, now time.Time) error {
 	if err := n.MarkFailed(f.Reason, now); err != nil {

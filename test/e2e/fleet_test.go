@@ -272,7 +272,7 @@ func TestFleet_OneOutboxOutOfOrderDoesNotStopTheOthers(t *testing.T) {
 	code, _, stderr := p.millrace(t, "migrate", "up")
 	require.Zero(t, code, stderr)
 	require.Eventually(t, func() bool { return page(t, port, "/readyz?outbox=empty") == "empty: ok: leading\n" }, liveness, 50*time.Millisecond,
-		"it is served once somebody has mended it")
+		"it is served once somebody has fixed it")
 	require.Zero(t, f.finish(t, relay))
 	require.Empty(t, f.leads())
 }

@@ -23,7 +23,7 @@ func keyOf(msg *message.Message) string {
 }
 
 // The first event of a partition fails for good. Its key waits behind it, among
-// the dead letters and in order; the other keys flow; mended and replayed, the key
+// the dead letters and in order; the other keys flow; fixed and replayed, the key
 // is handled from the first event on.
 func TestPoison_AtTheHeadHoldsBackItsKeyAlone(t *testing.T) {
 	t.Parallel()
@@ -32,10 +32,10 @@ func TestPoison_AtTheHeadHoldsBackItsKeyAlone(t *testing.T) {
 	handle := w.inbox(w.db.DB).Handler(effect)
 	q, err := quarantine.New(w.db.DB, quarantine.Config{})
 	require.NoError(t, err)
-	var mended atomic.Bool
+	var fixed atomic.Bool
 	r := w.router(consumer.Config{Retry: consumer.FixedBackOff(5*time.Millisecond, 3)})
 	r.Handle("poisoned", w.topic, w.subscriber(kafka.SubscriberConfig{Concurrency: 4}), func(msg *message.Message) error {
-		if msg.UUID == "k0-0" && !mended.Load() {
+		if msg.UUID == "k0-0" && !fixed.Load() {
 			return errDown
 		}
 		return handle(msg)
@@ -54,7 +54,7 @@ func TestPoison_AtTheHeadHoldsBackItsKeyAlone(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("k0 %d quarantined", i+1), n)
 	}
 
-	mended.Store(true)
+	fixed.Store(true)
 	res, err := w.replay(deadletter.Config{})
 	require.NoError(t, err)
 	require.Equal(t, 20, res.Replayed)

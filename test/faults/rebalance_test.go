@@ -15,7 +15,7 @@ import (
 )
 
 // Members join and leave all the time while handlers are slower than a rebalance
-// waits: whoever loses a partition stops work on it, and nothing is out of order,
+// waits: anyone who loses a partition stops work on it, and nothing is out of order,
 // done twice or taken for dead.
 func TestRebalance_WithSlowHandlersKeepsOrderAndEffectsOnce(t *testing.T) {
 	t.Parallel()

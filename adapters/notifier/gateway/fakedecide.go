@@ -83,7 +83,7 @@ func (f *FakeServer) fresh(recipient string) verdict {
 
 // wait lets the latency pass, or forever for a recipient that is to wait, and
 // reports false if the request was given up meanwhile. Changed faults are looked
-// at anew.
+// at again.
 func (f *FakeServer) wait(r *http.Request, recipient string) bool {
 	start := time.Now()
 	for {

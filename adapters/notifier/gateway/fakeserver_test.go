@@ -69,7 +69,7 @@ func TestFakeServer_RefusesASecondRequestOfAKeyUnderWay(t *testing.T) {
 	}
 	require.ErrorContains(t, <-answers, "409", "the other one is under way")
 	fake.Fail(gateway.Faults{})
-	require.NoError(t, <-answers, "mended while it waited")
+	require.NoError(t, <-answers, "fixed while it waited")
 	require.Len(t, fake.Deliveries(), 1)
 }
 

@@ -56,7 +56,7 @@ func TestMixed_WritesRowsAndEventsInOneTransaction(t *testing.T) {
 }
 
 // psql, SQL and the ORM write one row in turn. Each sees the versions of the
-// others, the time of creation stays, and whoever read before is refused.
+// others, the time of creation stays, and anyone who read before is refused.
 func TestEntity_ThreeWritersAgree(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t, migrations.Lines()...).DB

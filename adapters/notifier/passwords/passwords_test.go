@@ -114,7 +114,7 @@ func TestHash_LetsAFewAtOnceAndABoundedQueueWait(t *testing.T) {
 	require.NoError(t, err, "afterwards all turns are free again")
 }
 
-// Whoever asks for nobody's password must not be told by the time it takes.
+// Anyone who asks for nobody's password must not learn it from the time it takes.
 func TestVerify_OfNobodysPasswordTakesATurnToo(t *testing.T) {
 	t.Parallel()
 	h := open(t, passwords.Config{Memory: 4096, Passes: 2, AtOnce: 1, Waiting: -1})

@@ -27,7 +27,7 @@ RETURNING version, created_at, updated_at`
 SELECT id, email, password, generation, registered_at, changed_at, version, created_at, updated_at
 FROM account WHERE id = $1`
 
-	// FOR SHARE lets logins of one account run side by side, and makes whoever
+	// FOR SHARE lets logins of one account run side by side, and makes anyone who
 	// would change the account wait for them.
 	holdAccount = selectAccount + ` FOR SHARE`
 

@@ -194,7 +194,7 @@ func TestLogOut_IsNotUndoneByALateFill(t *testing.T) {
 }
 
 // An outage hides the logout from Redis: every process that can reach it would
-// go on with the entry it has. The event of the logout mends that.
+// go on with the entry it has. The event of the logout fixes that.
 func TestApply_EndsSessionsWhoseLogoutDidNotReachRedis(t *testing.T) {
 	t.Parallel()
 	cfg := world(t)

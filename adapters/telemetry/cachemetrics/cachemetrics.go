@@ -30,7 +30,7 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 		corrupt:    counter("cache_corrupt_total", "Entries that could not be read, and were removed."),
 		loadErrors: counter("cache_load_errors_total", "Loads from the database that did not work."),
 		overloads:  counter("cache_overloaded_total", "Loads that found no room in time."),
-		trouble:    counter("cache_trouble_total", "Faults of Redis or of entries that no caller was told of."),
+		trouble:    counter("cache_trouble_total", "Faults of Redis or of entries that no caller saw."),
 		loads: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "cache_load_seconds", Help: "Time of one load from the database.", Buckets: loadSeconds}, []string{"cache"}),
 		breaker: prometheus.NewGauge(prometheus.GaugeOpts{Name: "cache_breaker_state", Help: "1 while Redis is left alone after errors, else 0."}),

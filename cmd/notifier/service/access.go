@@ -67,7 +67,7 @@ func (s *service) buildAccess() (err error) {
 	s.access, err = app.NewAccess(s.uow, reader, s.sessions, hasher, app.AccessConfig{
 		SessionLife: s.cfg.SessionLife,
 		CacheFailed: func(ctx context.Context, err error) {
-			s.log.WarnContext(ctx, "redis was not told of a session; its event will", "error", err)
+			s.log.WarnContext(ctx, "the session was not written to redis; its event will correct it", "error", err)
 		},
 	})
 	if err != nil {

@@ -64,7 +64,7 @@ func (s *service) decode(m *message.Message) (domain.Recorded, error) {
 }
 
 // project applies a batch in one pipeline. What cannot be decoded does not hold up
-// the others: versions order them, whoever comes first.
+// the others: versions order them, whichever comes first.
 func (s *service) project(b *record.Batch) error {
 	failed := map[int]error{}
 	events := make([]domain.Recorded, 0, len(b.Messages))

@@ -18,7 +18,7 @@ const (
 
 // prepare brings database and topic into the form that the work needs. It waits
 // for servers that are away and returns an error only for what waiting cannot
-// mend; nil if ctx ended.
+// fix; nil if ctx ended.
 func (s *service) prepare(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{s.reachPostgres, s.checkDatabase, s.ensureTopic} {
 		if err := s.until(ctx, step); err != nil || ctx.Err() != nil {
@@ -29,7 +29,7 @@ func (s *service) prepare(ctx context.Context) error {
 	return nil
 }
 
-// final is an error that waiting cannot mend.
+// final is an error that waiting cannot fix.
 type final struct{ error }
 
 func (f final) Unwrap() error { return f.error }

@@ -52,8 +52,8 @@ type service struct {
 	inboxes   []*inbox.Inbox
 	scheduler *schedule.Scheduler
 	relay     *outbox.Relay
-	bell      *pgstore.Listener
-	ringer    *pgstore.Notifier
+	listener      *pgstore.Listener
+	notifier    *pgstore.Notifier
 	router    *consumer.Router
 	uow       *postgres.UnitOfWork
 	app       *app.App
@@ -150,7 +150,7 @@ func (s *service) work(ctx, work context.Context) error {
 	g.Go(func() error { return s.relay.Run(work) })
 	g.Go(func() error { return s.router.Run(work) })
 	g.Go(func() error { return s.listen(work) })
-	g.Go(func() error { return s.ringer.Run(work) })
+	g.Go(func() error { return s.notifier.Run(work) })
 	g.Go(func() error { return s.watch(work) })
 	g.Go(func() error { return s.cache.Run(work) })
 	g.Go(func() error { return s.scheduler.Run(work) })
@@ -210,11 +210,11 @@ func build(cfg Config) (*service, error) {
 
 // buildWriting wires the use cases, the outbox and the relay.
 func (s *service) buildWriting() (err error) {
-	if err = s.buildBells(); err != nil {
+	if err = s.buildWakeUps(); err != nil {
 		return err
 	}
 	s.relay, err = outbox.NewRelay(s.store, s.relayed, outbox.RelayConfig{
-		Name: s.cfg.Relay, DrainTimeout: s.cfg.DrainTimeout, Listener: s.bell, Hooks: s.relayHooks(),
+		Name: s.cfg.Relay, DrainTimeout: s.cfg.DrainTimeout, Listener: s.listener, Hooks: s.relayHooks(),
 	})
 	if err != nil {
 		return err

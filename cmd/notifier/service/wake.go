@@ -7,13 +7,13 @@ import (
 	"github.com/millrace-go/millrace/outbox/pgstore"
 )
 
-// buildBells makes both ends of the wire between services: the bell that wakes
-// the relay here, and the ringer that wakes the one that leads elsewhere.
-func (s *service) buildBells() (err error) {
-	if s.bell, err = pgstore.NewListener(s.cfg.DatabaseURL, s.db, s.cfg.Relay); err != nil {
+// buildWakeUps makes both ends of the wake-ups between processes: the listener that wakes
+// the relay here, and the notifier that wakes the one that leads elsewhere.
+func (s *service) buildWakeUps() (err error) {
+	if s.listener, err = pgstore.NewListener(s.cfg.DatabaseURL, s.db, s.cfg.Relay); err != nil {
 		return err
 	}
-	s.ringer, err = pgstore.NewNotifier(s.db)
+	s.notifier, err = pgstore.NewNotifier(s.db)
 	return err
 }
 
@@ -23,15 +23,15 @@ func (s *service) wake() {
 		s.relay.Wake()
 		return
 	}
-	s.ringer.Notify()
+	s.notifier.Notify()
 }
 
-// listen keeps the relay's bell listening until ctx ends. Without it the relay
-// polls, so that no error of it is one of the service.
+// listen keeps the listener of the relay running until ctx ends. Without it the relay
+// polls, so its errors are not errors of the service.
 func (s *service) listen(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := s.bell.Run(ctx, s.relay.Wake); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "doorbell stopped; the relay polls", "postgres", s.cfg.postgresAddr(), "error", err, "again_in", longestGap.String())
+		if err := s.listener.Run(ctx, s.relay.Wake); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "listener stopped; the relay polls", "postgres", s.cfg.postgresAddr(), "error", err, "again_in", longestGap.String())
 			timer := time.NewTimer(longestGap)
 			select {
 			case <-ctx.Done():

@@ -31,7 +31,7 @@ func (c ConsumeConfig) Validate() error {
 		need(c.Payload >= 64 && c.Payload <= 900_000, "--payload: must be 64 to 900000 bytes"),
 		need(c.Keys >= 1, "--keys: must be at least 1"),
 		need(c.Every >= 2 && c.Every <= c.Rows, "--poison-every: must be 2 to --rows"),
-		need(c.DeadLetters >= 1, "--letters: must be at least 1"),
+		need(c.DeadLetters >= 1, "--dead-letters: must be at least 1"),
 		need(c.Cap >= time.Second, "--cap: must be at least 1s"),
 	)
 }

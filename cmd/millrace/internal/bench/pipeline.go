@@ -60,7 +60,7 @@ func (g *serverGroup) startRelay(ctx context.Context, ent *entities, wake wakeUp
 		Leading:  func(int64) { once.Do(func() { close(leads) }) },
 		Retrying: func(err error, _ time.Duration) { g.line.Say("the relay tries again: %v", err) }, // it explains duplicates
 	}}
-	ringer, err := pgstore.NewNotifier(ent.db)
+	notifier, err := pgstore.NewNotifier(ent.db)
 	if err != nil {
 		return nil, errors.Join(err, pub.Close(), db.Close())
 	}
@@ -83,8 +83,8 @@ func (g *serverGroup) startRelay(ctx context.Context, ent *entities, wake wakeUp
 	case inProcess:
 		w.Wake = relay.Wake
 	case byListener:
-		w.Wake = ringer.Notify
-		run.Go(func() error { return ringer.Run(runCtx) })
+		w.Wake = notifier.Notify
+		run.Go(func() error { return notifier.Run(runCtx) })
 		run.Go(func() error { return listener.Run(runCtx, relay.Wake) })
 	}
 	stop := func() error {

@@ -32,7 +32,7 @@ end. The exit code is 1 if an effect of ours was lost or doubled.`,
 			f.IntVar(&cfg.Payload, "payload", 300, "bytes of each payload")
 			f.IntVar(&cfg.Keys, "keys", 10_000, "number of keys")
 			f.IntVar(&cfg.Every, "poison-every", 100, "one message in so many is poison, in the topics that have any")
-			f.IntVar(&cfg.DeadLetters, "letters", 20_000, "dead letters to replay in each round")
+			f.IntVar(&cfg.DeadLetters, "dead-letters", 20_000, "dead letters to replay in each round")
 			f.DurationVar(&cfg.Cap, "cap", 5*time.Second, "longest turn of a rival; it is measured by what it did until then")
 			f.BoolVar(&cfg.Alone, "alone", false, "without rivals")
 		},

@@ -58,7 +58,7 @@ func TestBenchLatency_TimesEachWayAlsoBesideLongTransactions(t *testing.T) {
 	require.Equal(t, map[string]int{"lost": 0, "reordered": 0, "duplicates": 0}, report.Checks)
 	require.Len(t, report.Results, 10)
 	for i, r := range report.Results {
-		require.Equal(t, []string{"in_process", "polling", "doorbell", "direct", "forwarder_tuned"}[i%5], r.Name)
+		require.Equal(t, []string{"in_process", "polling", "listener", "direct", "forwarder_tuned"}[i%5], r.Name)
 		require.Equal(t, i >= 5, r.LongTx)
 		r.P50.holds(t, 1, r.Name)
 		r.P99.holds(t, 1, r.Name)
@@ -130,14 +130,14 @@ func TestBenchWrite_ComparesTransactionsWithAndWithout(t *testing.T) {
 	benchmark(t, &report, "write", "--clients", "1,3", "--for", "100ms", "--rounds", "2", "--keys", "50")
 	require.Len(t, report.Results, 14)
 	for i, r := range report.Results {
-		require.Equal(t, []string{"without", "append", "append_unprepared", "together", "together_commit", "without_transaction", "begin_commit"}[i%7], r.Name)
+		require.Equal(t, []string{"without", "append", "append_unprepared", "entity_writer", "entity_writer_commit", "without_transaction", "begin_commit"}[i%7], r.Name)
 		require.Equal(t, []int{3, 4, 5, 3, 1, 1, 2}[i%7], r.RoundTrips)
 		r.holds(t, 2, r.Name)
 		require.Positive(t, r.Max, r.Name)
 	}
 	require.Positive(t, report.Ratios.WithVsWithout)
 	for _, clients := range []string{"1", "3"} {
-		for _, name := range []string{"with_vs_without", "unprepared_vs_without", "together_vs_without", "together_commit_vs_without", "together_commit_vs_without_transaction"} {
+		for _, name := range []string{"with_vs_without", "unprepared_vs_without", "together_vs_without", "entity_writer_commit_vs_without", "entity_writer_commit_vs_without_transaction"} {
 			s := report.Ratios.At[clients][name]
 			s.holds(t, 2, name)
 			require.Positive(t, s.Median)

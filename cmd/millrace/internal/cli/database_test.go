@@ -56,7 +56,7 @@ func TestDoctor_FindsWhatIsWrongWithTheOutbox(t *testing.T) {
 		got := run(t, nil, "doctor", "--postgres", harness.NewDatabase(t).DSN, "--json")
 		require.Zero(t, got.code, got.out)
 		s := statuses(t, got.out)
-		for _, name := range []string{"postgres version", "postgres primary", "migrations", "outbox guard", "partitions", "oldest open writer", "parked messages", "doorbell"} {
+		for _, name := range []string{"postgres version", "postgres primary", "migrations", "outbox guard", "partitions", "oldest open writer", "parked messages", "listener"} {
 			require.Equal(t, "ok", s[name], name)
 		}
 		require.Equal(t, "skip", s["kafka"])
@@ -73,12 +73,12 @@ func TestDoctor_FindsWhatIsWrongWithTheOutbox(t *testing.T) {
 			require.Equal(t, c.grade, statuses(t, got.out)["parked messages"], got.out)
 		}
 	})
-	t.Run("a doorbell that nobody hears", func(t *testing.T) {
+	t.Run("a listener that nothing reaches", func(t *testing.T) {
 		t.Parallel()
 		other := harness.EmptyDatabase(t) // notifications stay within their database
 		got := run(t, nil, "doctor", "--postgres", harness.NewDatabase(t).DSN, "--listen-postgres", other.DSN, "--json")
 		require.Zero(t, got.code, got.out)
-		require.Equal(t, "warn", statuses(t, got.out)["doorbell"])
+		require.Equal(t, "warn", statuses(t, got.out)["listener"])
 	})
 	t.Run("no migrations", func(t *testing.T) {
 		t.Parallel()

@@ -68,7 +68,7 @@ func unknownFlags(cmd *cobra.Command, args []string) []error {
 	return errs
 }
 
-// lenient is a flag's value that tells of what it cannot take and lets the
+// lenient is a flag's value that reports what it cannot take and lets the
 // parsing go on.
 type lenient struct {
 	pflag.Value

@@ -145,7 +145,7 @@ func TestRelay_WaitsForServersThatDoNotAnswer(t *testing.T) {
 	}
 }
 
-func TestRelay_TellsWhetherTheDoorbellWorks(t *testing.T) {
+func TestRelay_ReportsWhetherWakeUpsArrive(t *testing.T) {
 	t.Parallel()
 	db, brokers := harness.NewDatabase(t), harness.Brokers(t)
 	for value, args := range map[string][]string{

@@ -151,7 +151,7 @@ func (r *report) parked(ctx context.Context, db *sql.DB) {
 }
 
 // Topics lists the topics of the newest rows of the outbox; none if they cannot
-// be read, which Postgres tells of.
+// be read, which Postgres reports.
 func Topics(ctx context.Context, db *sql.DB) []string {
 	rows, err := db.QueryContext(ctx, `SELECT DISTINCT topic FROM (SELECT topic FROM outbox ORDER BY position DESC LIMIT 10000) newest ORDER BY topic`)
 	if err != nil {

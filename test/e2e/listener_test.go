@@ -12,15 +12,15 @@ import (
 	"github.com/millrace-go/millrace/test/lab"
 )
 
-// TestDoorbell_RelaysDeliverWithItAndWithout: under load, and then message by
-// message with pauses, in which a relay with a doorbell sleeps.
-func TestDoorbell_RelaysDeliverWithItAndWithout(t *testing.T) {
+// TestListener_RelaysDeliverWithItAndWithout: under load, and then message by
+// message with pauses, in which a relay with a listener is idle.
+func TestListener_RelaysDeliverWithItAndWithout(t *testing.T) {
 	t.Parallel()
-	for name, args := range map[string][]string{"doorbell": nil, "polling": {"--no-listen"}} {
+	for name, args := range map[string][]string{"listener": nil, "polling": {"--no-listen"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPipe(t, 2)
-			_, err := p.db.DB.Exec(`SELECT outbox_enable_doorbell()`) // plain SQL writers ring by a trigger
+			_, err := p.db.DB.Exec(`SELECT outbox_enable_doorbell()`) // plain SQL writers notify by a trigger
 			require.NoError(t, err)
 			port, err := lab.FreePort()
 			require.NoError(t, err)
@@ -31,7 +31,7 @@ func TestDoorbell_RelaysDeliverWithItAndWithout(t *testing.T) {
 			p.awaitPending(t, 0, liveness)
 			var took []time.Duration
 			for n := range 5 {
-				<-time.After(500 * time.Millisecond) // long enough to fall asleep
+				<-time.After(500 * time.Millisecond) // long enough to become idle
 				began := time.Now()
 				_, err := p.db.DB.Exec(`SELECT outbox_append($1, 'single', 'x'::text, aggregate_version => $2)`, p.topic, n+1)
 				require.NoError(t, err)
