@@ -52,8 +52,8 @@ type service struct {
 	inboxes   []*inbox.Inbox
 	scheduler *schedule.Scheduler
 	relay     *outbox.Relay
-	listener      *pgstore.Listener
-	notifier    *pgstore.Notifier
+	listener  *pgstore.Listener
+	notifier  *pgstore.Notifier
 	router    *consumer.Router
 	uow       *postgres.UnitOfWork
 	app       *app.App
