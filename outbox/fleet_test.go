@@ -176,7 +176,7 @@ func TestFleet_OneOutboxThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 		refused.Store(false)
 		time.Sleep(15 * time.Second)
 		require.NoError(t, f.Relay("o1").Status().Err)
-		require.Len(t, s.brokers["o1"].payloads(""), 20, "it is served once somebody has mended it")
+		require.Len(t, s.brokers["o1"].payloads(""), 20, "it is served once somebody has fixed it")
 		stop()
 	})
 }

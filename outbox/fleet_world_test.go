@@ -166,7 +166,7 @@ func (w *world) announce(in *simInstance, o *simOutbox, owner string) Members {
 	return members
 }
 
-// standBy is one turn of seat.await and of the try that may follow.
+// standBy is one turn of fleetMember.await and of the attempt that may follow.
 func (w *world) standBy(in *simInstance, place int) {
 	if in.ending {
 		return

@@ -88,7 +88,7 @@ func TestRelay_PollsRarelyWhileTheListenerWorks(t *testing.T) {
 		time.Sleep(time.Minute)
 		asked := fakeListener.times()
 		require.LessOrEqual(t, log.during(time.Minute), 21, "about one read in three seconds")
-		require.LessOrEqual(t, fakeListener.times()-asked, 5, "writers are asked seldom")
+		require.LessOrEqual(t, fakeListener.times()-asked, 5, "writers are asked rarely")
 		for range 60 {
 			require.True(t, fakeListener.armed())
 			time.Sleep(time.Second)
@@ -105,7 +105,7 @@ func TestRelay_PollsRarelyWhileTheListenerWorks(t *testing.T) {
 		write(t, memory, "a", "a1") // the notification is lost
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		require.Equal(t, []string{"a0", "a1"}, b.payloads(""), "polling finds what no notification told of")
+		require.Equal(t, []string{"a0", "a1"}, b.payloads(""), "polling finds what no notification announced")
 		stop()
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace-go/millrace/test/outboxtest"
 )
 
-// A decision on parked messages opens the session anew; nothing moves by that.
+// A decision on parked messages opens the session again; nothing moves by that.
 func TestStatus_StaysNotReadyOverAReopenedSessionWhileTheBrokerIsStuck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -2,7 +2,7 @@
 // backwards and trouble with Redis is never taken for an answer.
 //
 // [Versioned] holds things that have a version: aggregates, sessions. An entry is
-// replaced only by a later version, compared inside Redis, whoever writes it: a
+// replaced only by a later version, compared inside Redis, by any writer: a
 // reader after a miss, a writer after its commit, a projection of events. What is
 // gone or revoked leaves a tombstone, which has a version too. [Query] holds results
 // of queries, which have none: they belong to a generation, and [Query.Invalidate]

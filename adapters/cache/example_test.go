@@ -68,7 +68,7 @@ func (s *shop) cache(cfg cache.VersionedConfig[Order]) *cache.Versioned[Order] {
 	return orders
 }
 
-// A cache of an aggregate in front of its table: one load, whoever asks.
+// A cache of an aggregate in front of its table: one load, however many ask.
 func Example() {
 	s := openShop(cache.StoreConfig{})
 	defer s.close()

@@ -11,7 +11,7 @@ import (
 )
 
 // NearConfig configures a near layer: entries kept in this process, as decoded
-// values that all callers share and must not change. Redis tells of each change
+// values that all callers share and must not change. Redis announces each change
 // over a connection of its own, which Store.Run keeps; without Run the layer is
 // not used. Only Staleness is required.
 type NearConfig struct {
@@ -107,7 +107,7 @@ func (n *near[T]) begin(key string) *fetch {
 	return f
 }
 
-// end takes what a fetch found. Only what Redis had is kept: nobody tells of a
+// end takes what a fetch found. Only what Redis had is kept: no message announces a
 // change of what it has not. What is older than a caller got goes in any case.
 func (n *near[T]) end(f *fetch, key string, e Entry[T], found, redisHad bool) {
 	s := n.shard(key)
@@ -171,7 +171,7 @@ func (n *near[T]) invalidate(key string) {
 }
 
 // reset empties the layer: Redis was flushed, or a new connection may not have
-// told of everything. What is on its way from before is not kept.
+// reported everything. What is on its way from before is not kept.
 func (n *near[T]) reset(link int64) {
 	n.link.Store(link)
 	for i := range n.shards {

@@ -46,7 +46,7 @@ const (
 	pingsAtOne = 5 // in the time of the strictest Staleness
 )
 
-// keepLink keeps a connection to Redis over which it tells of changed keys, until
+// keepLink keeps a connection to Redis over which it announces changed keys, until
 // ctx ends. go-redis's own client-side cache does not do: it promises neither a
 // bound while a connection is silent nor that a reader never goes back.
 func (s *Store) keepLink(ctx context.Context) {
@@ -111,7 +111,7 @@ type link struct {
 	every  time.Duration // between pings
 }
 
-// open logs in and asks to be told of the layers' keys.
+// open logs in and subscribes to changes of the layers' keys.
 func (l *link) open(ctx context.Context, o *redis.Options) error {
 	user, password, err := credentials(ctx, o)
 	if err != nil {

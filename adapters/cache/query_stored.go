@@ -114,7 +114,7 @@ func (q *Query[A, T]) fetch(ctx context.Context, digest string) (gen string, tex
 	return gen, nil, nil // it changes all the time: what there may be is hardly worth having
 }
 
-// refreshEarly loads a result anew before it ends, one reader of all processes
+// refreshEarly loads a result again before it ends, one reader of all processes
 // at a time and only if the bulkhead has capacity, so that a popular result never
 // ends foreverybody at once. How early is drawn by XFetch (Vattani, Chierichetti
 // and Lowenstein, 2015): the longer the load takes, the earlier.

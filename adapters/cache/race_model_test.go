@@ -98,19 +98,19 @@ func (m *model) entry(i int) cache.Entry[thing] {
 // load is the database's answer: of a deleted row it knows nothing.
 func (m *model) load(ctx context.Context, id string) (cache.Entry[thing], error) {
 	i := indexOf(id)
-	m.dawdle()
+	m.slowDown()
 	m.mu.Lock()
 	e := m.entry(i)
 	m.mu.Unlock()
-	m.dawdle()
+	m.slowDown()
 	if e.State == cache.Missing {
 		return cache.Entry[thing]{}, cache.ErrNotFound
 	}
 	return e, ctx.Err()
 }
 
-// dawdle is quick more often than not.
-func (m *model) dawdle() {
+// slowDown is quick more often than not.
+func (m *model) slowDown() {
 	switch n := m.rng(); n % 4 {
 	case 0:
 		<-time.After(time.Duration(n>>8%2000) * time.Microsecond)

@@ -16,7 +16,7 @@ import (
 )
 
 // held returns a table whose loads, once they have read, wait for the returned
-// function, and a channel that tells of each that has read.
+// function, and a channel that reports each that has read.
 func held() (tb *table, read chan string, let func()) {
 	tb = newTable()
 	read, gate := make(chan string, 100), make(chan struct{})

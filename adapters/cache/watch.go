@@ -14,7 +14,7 @@ import (
 
 // Run watches Redis until ctx ends: it checks how Redis evicts, notices
 // when it has lost its data, and keeps the near layers fresh. Without it the
-// caches work, but nobody is told of a flush and near layers are not used. What
+// caches work, but no flush is noticed and near layers are not used. What
 // it cannot ask Redis it tells the hook Trouble, once for each cause until it
 // works again. It returns nil.
 func (s *Store) Run(ctx context.Context) error {

@@ -213,12 +213,12 @@ func ExampleDeadLetters() {
 	cfg, closeCluster := exampleCluster("orders.v1.dlt")
 	defer closeCluster()
 	examplePublish(cfg, "orders.v1.dlt", "order-7", "{broken")
-	letters, err := kafka.NewDeadLetters(cfg)
+	deadLetters, err := kafka.NewDeadLetters(cfg)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer letters.Close()
-	err = deadletter.List(context.Background(), "orders.v1.dlt", letters, deadletter.Config{}, func(m deadletter.Message) error {
+	defer deadLetters.Close()
+	err = deadletter.List(context.Background(), "orders.v1.dlt", deadLetters, deadletter.Config{}, func(m deadletter.Message) error {
 		fmt.Println(string(m.Record.Key), string(m.Value))
 		return nil
 	})

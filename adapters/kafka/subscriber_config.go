@@ -58,7 +58,7 @@ const (
 	// Cooperative moves only the partitions that get another owner; the others are
 	// consumed throughout (cooperative-sticky, KIP-429).
 	Cooperative Rebalance = iota
-	// Upgrading offers cooperative-sticky and range, and works as Eager. Roll it
+	// Upgrading offers cooperative-sticky and range, and works as Eager. Deploy it
 	// out first to move a running group from range to Cooperative.
 	Upgrading
 	// Eager stops every member for each rebalance (sticky).

@@ -24,7 +24,7 @@ const (
 )
 
 // checkerSchema is what the writers need beside the outbox: the entities, the
-// truth, a trigger that appends for whoever writes the truth, and one that
+// truth, a trigger that appends for anyone who writes the truth, and one that
 // sleeps between nextval and the insertion of the row.
 const checkerSchema = `
 CREATE TABLE ledger_keys (key text PRIMARY KEY, version bigint NOT NULL DEFAULT 0) WITH (fillfactor = 20);

@@ -14,7 +14,7 @@ import (
 )
 
 // TestLedger_Scripts runs the scripts in testdata/ledger. Each has transactions, named
-// by a letter, that write to a log, and a reader that polls it. With -rewrite the
+// by a character, that write to a log, and a reader that polls it. With -rewrite the
 // test writes what it saw into the scripts.
 //
 // The commands of a script:

@@ -68,9 +68,9 @@ func TestMembership_SweepsOutWhoIsLongGone(t *testing.T) {
 		_, err := s.db.Exec(`INSERT INTO outbox_roster VALUES ('r', $1, 1, clock_timestamp() - $2::interval)`, id, age)
 		require.NoError(t, err)
 	}
-	roll, err := s.Announce(t.Context(), "r", outbox.Member{ID: "me"}, time.Minute)
+	members, err := s.Announce(t.Context(), "r", outbox.Member{ID: "me"}, time.Minute)
 	require.NoError(t, err)
-	require.Empty(t, roll.Others)
+	require.Empty(t, members.Others)
 	require.Equal(t, 2, count(t, s.db, `SELECT count(*) FROM outbox_roster WHERE instance IN ('me', 'late')`))
 	require.Zero(t, count(t, s.db, `SELECT count(*) FROM outbox_roster WHERE instance = 'long'`))
 }

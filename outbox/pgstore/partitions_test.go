@@ -106,7 +106,7 @@ func (n *need) keeps(p pgstore.Partition) bool {
 	return newest != 0 && time.Since(n.created[newest]) < n.keep
 }
 
-// random draws cursors, gaps and parked positions anew.
+// random draws cursors, gaps and parked positions again.
 func (n *need) random(r *rand.Rand, tail int64) {
 	n.parked = map[int64]bool{}
 	for range r.IntN(3) {

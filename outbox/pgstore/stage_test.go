@@ -139,7 +139,7 @@ func (a *actor) write(key string, version int64, table ...string) *actor {
 
 func (a *actor) commit() { a.end("COMMIT") }
 
-// prepare leaves the transaction to whoever commits it by its name.
+// prepare leaves the transaction to whichever session commits it by its name.
 func (a *actor) prepare(name string) { a.exec("PREPARE TRANSACTION '" + name + "'") }
 
 func (a *actor) commitPrepared(name string) {

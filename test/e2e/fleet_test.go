@@ -152,7 +152,7 @@ func (f *fleet) finish(t *testing.T, relays ...*lab.Program) (duplicates int) {
 	}
 	for _, p := range f.pipes {
 		duplicates += p.verify(t)
-		require.Empty(t, column(t, p.db.DB, `SELECT instance FROM outbox_roster WHERE until > clock_timestamp()`), "who stops leaves the roster")
+		require.Empty(t, column(t, p.db.DB, `SELECT instance FROM outbox_roster WHERE until > clock_timestamp()`), "a member that stops leaves the list")
 	}
 	return duplicates
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/millrace-go/millrace/test/harness"
 )
 
-// The dead-letter topic is gone. Nothing is acknowledged without its letter: the
+// The dead-letter topic is gone. Nothing is acknowledged without its dead letter: the
 // key waits, other keys flow, the state is visible, a stop leaves the record to
 // the next member, and all goes on once the topic is back.
 func TestDeadLetter_OfATopicThatIsGoneWaitsAndLosesNothing(t *testing.T) {

@@ -25,7 +25,7 @@ func TestDocs_PointAtWhatExists(t *testing.T) {
 	t.Parallel()
 	tr, err := load("../..")
 	require.NoError(t, err)
-	for _, page := range []string{"README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/cache.md", "docs/contract.md", "docs/consumers.md", "docs/delivery.md", "docs/embedding.md", "docs/history.md", "docs/operations.md", "docs/ledger.md", "docs/benchmarks.md", "docs/moving-from-watermill-sql.md", "docs/observability.md", "docs/metrics.md", "docs/sending.md", "docs/sessions.md", "docs/jobs.md", "docs/views.md"} {
+	for _, page := range pages(t) {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile("../../" + page)

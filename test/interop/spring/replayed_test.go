@@ -47,17 +47,17 @@ func TestReplay_CarriesDeadLettersOfSpringKafkaBack(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return len(harness.ReadTopic(t, harness.Brokers(t), topic+"-dlt")) == n }, liveness, 200*time.Millisecond)
 
-	var letters []struct {
+	var deadLetters []struct {
 		Partition, SourcePartition            int32
 		SourceOffset                          int64
 		Source, Group, Reason, ErrorType, Key string
 	}
 	list := millrace(t, "dlt", "list", "--json", "--topic", topic, "--dlt-topic", topic+"-dlt")
 	list = strings.NewReplacer(`"source_partition"`, `"SourcePartition"`, `"source_offset"`, `"SourceOffset"`, `"error_type"`, `"ErrorType"`).Replace(list)
-	require.NoError(t, json.Unmarshal([]byte(list), &letters))
-	require.Len(t, letters, n)
+	require.NoError(t, json.Unmarshal([]byte(list), &deadLetters))
+	require.Len(t, deadLetters, n)
 	offsets := map[string]bool{}
-	for _, l := range letters {
+	for _, l := range deadLetters {
 		require.Equal(t, topic, l.Source)
 		require.Equal(t, group, l.Group)
 		require.Equal(t, l.Partition, l.SourcePartition)
