@@ -30,7 +30,7 @@ func BenchmarkReplay(b *testing.B) {
 			defer reader.Close()
 			cfg := deadletter.Config{Rate: -1}
 			if audited {
-				cfg.AuditLog, err = audit.New(harness.NewDatabase(b).DB, audit.Config{})
+				cfg.AuditLog, err = audit.New(harness.NewDatabase(b).DB)
 				require.NoError(b, err)
 				cfg.Actor = "bench"
 			}
@@ -39,7 +39,7 @@ func BenchmarkReplay(b *testing.B) {
 			for i := range b.N {
 				cfg.ProgressGroup = fmt.Sprintf("%s-%d-%d", topic, b.N, i) // each starts at the beginning
 				if audited {
-					cfg.AuditLog, _ = audit.New(harness.NewDatabase(b).DB, audit.Config{})
+					cfg.AuditLog, _ = audit.New(harness.NewDatabase(b).DB)
 				}
 				res, err := deadletter.Replay(b.Context(), topic+".dlt", reader, pub, cfg)
 				require.NoError(b, err)

@@ -181,7 +181,7 @@ func TestReplay_OfTwoAtOnceWithAnAuditLogOneIsTurnedAway(t *testing.T) {
 	l.send("dead", n, 7)
 	require.Eventually(t, func() bool { return l.dead.Load() == n }, liveness, 10*time.Millisecond)
 	l.down.Store(false)
-	log, err := audit.New(l.db, audit.Config{})
+	log, err := audit.New(l.db)
 	require.NoError(t, err)
 
 	first, second := l.replay(t), l.replay(t)

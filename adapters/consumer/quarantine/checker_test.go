@@ -29,7 +29,7 @@ type checker struct {
 	db   *harness.Database
 	spec memberSpec
 
-	store   *quarantine.Store
+	tool    *quarantine.Quarantine
 	client  *kgo.Client
 	reader  *kafka.DeadLetters
 	pub     *kafka.Publisher
@@ -55,7 +55,7 @@ func newChecker(t *testing.T, spec memberSpec) *checker {
 	topic := harness.Topic(t, 3)
 	c.spec = memberSpec{DSN: c.db.DSN, Brokers: harness.Brokers(t), Topic: topic, Group: harness.Group(t), Open: spec.Open, Batch: spec.Batch}
 	require.NoError(t, harness.CreateTopic(t.Context(), c.spec.Brokers, deadletter.Topic(topic), 3))
-	c.store, err = quarantine.NewStore(c.db.DB)
+	c.tool, err = quarantine.New(c.db.DB, quarantine.Config{})
 	require.NoError(t, err)
 	c.client, err = kgo.NewClient(kgo.SeedBrokers(c.spec.Brokers...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func (c *checker) plant() {
 	require.NoError(c.t, err)
 	require.NoError(c.t, c.client.ProduceSync(c.t.Context(), c.event(key, n), c.event(key, n+1)).FirstErr())
 	harness.Await(c.t, liveness, "the planted failure has its consequence", func(ctx context.Context) error {
-		entries, err := c.store.List(ctx, quarantine.Filter{})
+		entries, err := c.tool.List(ctx, quarantine.Filter{})
 		if inversions, _ := c.inversions(); err != nil || len(entries) >= 2 || inversions > 0 {
 			return err
 		}
@@ -133,7 +133,7 @@ func (c *checker) replayTwice() {
 
 // skip gives up the first waiting event of some key.
 func (c *checker) skip() {
-	entries, err := c.store.List(c.t.Context(), quarantine.Filter{})
+	entries, err := c.tool.List(c.t.Context(), quarantine.Filter{})
 	require.NoError(c.t, err)
 	entries = slices.DeleteFunc(entries, func(e quarantine.Entry) bool { return !e.First })
 	if len(entries) == 0 {
@@ -149,7 +149,7 @@ func (c *checker) skip() {
 		c.given[key] = map[int]bool{}
 	}
 	c.given[key][n] = true
-	_, err = c.store.Release(c.t.Context(), e.Group, e.Topic, quarantine.Place{Partition: e.Partition, Offset: e.Offset})
+	_, err = c.tool.Release(c.t.Context(), quarantine.Filter{Group: e.Group, Topic: e.Topic, Partitions: []int32{e.Partition}, Offsets: []int64{e.Offset}})
 	require.NoError(c.t, err)
 	c.counts["skips"]++
 }
@@ -209,7 +209,7 @@ func (c *checker) settle() {
 			return
 		}
 		if time.Since(began) > liveness {
-			entries, _ := c.store.List(c.t.Context(), quarantine.Filter{})
+			entries, _ := c.tool.List(c.t.Context(), quarantine.Filter{})
 			require.FailNow(c.t, "events are lost", "%d missing, %+v wait", missing, entries)
 		}
 		<-time.After(100 * time.Millisecond)
@@ -285,7 +285,7 @@ func TestQuarantine_KeepsEachKeysOrderThroughCrashesReplaysAndSkips(t *testing.T
 			for _, n := range c.produced {
 				total += n
 			}
-			entries, err := c.store.List(t.Context(), quarantine.Filter{Resolved: true, Limit: 1 << 20})
+			entries, err := c.tool.List(t.Context(), quarantine.Filter{Resolved: true, Limit: 1 << 20})
 			require.NoError(t, err)
 			t.Logf("faults for %s, quiet after %s: %d events, %d quarantined, %d effects repeated, %v",
 				ran, time.Since(began)-ran, total, len(entries), repeated, c.counts)

@@ -16,12 +16,12 @@ type partition struct {
 	number       int32
 }
 
-// claim is what this process knows of a partition while it owns it. What another
-// member does with the partition meanwhile cannot be: entering a record needs the
-// epoch, and anyone who claims the partition next raises that.
+// claim is what this process knows of a partition while it owns it. No other member
+// can change that meanwhile: entering a record needs the epoch, and the next owner of
+// the partition raises the epoch first.
 //
-// A key that another process has freed stays in keys until the next record of it,
-// which asks the database.
+// A key that another process has released stays in keys until its next record, for
+// which the database is asked.
 type claim struct {
 	partition
 	number int64 // record.Record.ClaimEpoch
@@ -31,12 +31,12 @@ type claim struct {
 	loaded  bool
 	epoch   int64
 	keys    map[string]struct{} // keys of which something waits
-	turns   map[string]*turn
+	locks   map[string]*keyLock
 }
 
-// turn lets one delivery of a key at a time through what asks the database:
-// those of a batch come all at once.
-type turn struct {
+// keyLock lets only one delivery of a key at a time ask the database: the deliveries
+// of a batch come all at once.
+type keyLock struct {
 	free  chan struct{} // capacity 1
 	users int
 }
@@ -48,7 +48,7 @@ func (q *Quarantine) claimOf(rec *record.Record) *claim {
 	defer q.mu.Unlock()
 	c := q.claims[p]
 	if c == nil || c.number < rec.ClaimEpoch {
-		c = &claim{partition: p, number: rec.ClaimEpoch, loading: make(chan struct{}, 1), keys: map[string]struct{}{}, turns: map[string]*turn{}}
+		c = &claim{partition: p, number: rec.ClaimEpoch, loading: make(chan struct{}, 1), keys: map[string]struct{}{}, locks: map[string]*keyLock{}}
 		q.claims[p] = c
 	}
 	if c.number > rec.ClaimEpoch {
@@ -85,7 +85,7 @@ func (q *Quarantine) load(ctx context.Context, c *claim) error {
 	var keys map[string]struct{}
 	err := q.persist(ctx, func(ctx context.Context) error {
 		return inTx(ctx, q.db, func(tx *sql.Tx) (err error) {
-			epoch, keys, err = q.take(ctx, tx, c.partition)
+			epoch, keys, err = q.claimPartition(ctx, tx, c.partition)
 			return err
 		})
 	})
@@ -98,9 +98,9 @@ func (q *Quarantine) load(ctx context.Context, c *claim) error {
 	return nil
 }
 
-// take raises the epoch first: an entry that an earlier owner was about to make
+// claimPartition raises the epoch first: an entry that an earlier owner was about to make
 // is then either refused or seen below.
-func (q *Quarantine) take(ctx context.Context, tx *sql.Tx, p partition) (epoch int64, keys map[string]struct{}, err error) {
+func (q *Quarantine) claimPartition(ctx context.Context, tx *sql.Tx, p partition) (epoch int64, keys map[string]struct{}, err error) {
 	if err := tx.QueryRowContext(ctx, claimSQL, p.group, p.topic, p.number).Scan(&epoch); err != nil {
 		return 0, nil, fmt.Errorf("claim %s/%d: %w", p.topic, p.number, err)
 	}
@@ -138,8 +138,8 @@ func (c *claim) waits(key []byte) bool {
 	return ok
 }
 
-// note keeps in mind whether something of key waits.
-func (c *claim) note(key []byte, waits bool) {
+// setWaits remembers whether something of key waits.
+func (c *claim) setWaits(key []byte, waits bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if waits {
@@ -149,26 +149,27 @@ func (c *claim) note(key []byte, waits bool) {
 	}
 }
 
-// await waits for the turn of a delivery of key, which ends with done.
-func (c *claim) await(ctx context.Context, key []byte) (done func(), err error) {
+// lockKey waits until no other delivery of key holds the lock. The caller must call
+// unlock.
+func (c *claim) lockKey(ctx context.Context, key []byte) (unlock func(), err error) {
 	c.mu.Lock()
-	t := c.turns[string(key)]
-	if t == nil {
-		t = &turn{free: make(chan struct{}, 1)}
-		c.turns[string(key)] = t
+	l := c.locks[string(key)]
+	if l == nil {
+		l = &keyLock{free: make(chan struct{}, 1)}
+		c.locks[string(key)] = l
 	}
-	t.users++
+	l.users++
 	c.mu.Unlock()
 	leave := func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if t.users--; t.users == 0 {
-			delete(c.turns, string(key))
+		if l.users--; l.users == 0 {
+			delete(c.locks, string(key))
 		}
 	}
 	select {
-	case t.free <- struct{}{}:
-		return func() { <-t.free; leave() }, nil
+	case l.free <- struct{}{}:
+		return func() { <-l.free; leave() }, nil
 	case <-ctx.Done():
 		leave()
 		return nil, consumer.ErrUnfinished

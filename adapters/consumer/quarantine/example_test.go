@@ -2,7 +2,6 @@ package quarantine_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -12,65 +11,116 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
-	"github.com/millrace-go/millrace/adapters/kafka"
+	"github.com/millrace-go/millrace/outbox/record"
+	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
-func shipInOrder(db *sql.DB, router *consumer.Router, sub *kafka.Subscriber, ship message.NoPublishHandlerFunc) error {
-	q, err := quarantine.New(db, quarantine.Config{})
+// orders is a subscriber that delivers the records of one partition, one at a time, as
+// package kafka's does.
+type orders struct {
+	customers []string      // the keys of the records
+	handled   chan struct{} // asks for the next one
+}
+
+func (o *orders) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	out := make(chan *message.Message)
+	go func() {
+		defer close(out)
+		for offset, key := range o.customers {
+			rec := &record.Record{Topic: topic, Partition: 0, Offset: int64(offset), Group: "shipping", Key: []byte(key)}
+			out <- message.NewMessageWithContext(record.With(context.Background(), rec), fmt.Sprint(offset), nil)
+			<-o.handled
+		}
+		<-ctx.Done()
+	}()
+	return out, nil
+}
+
+func (o *orders) Close() error { return nil }
+
+// shipInOrder handles an order of each customer, and prints what became of it. The
+// order at offset 0 cannot be shipped.
+func shipInOrder(ctx context.Context, q *quarantine.Quarantine, customers ...string) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	sub := &orders{customers, make(chan struct{})}
+	deadLetters := gochannel.NewGoChannel(gochannel.Config{}, watermill.NopLogger{})
+	router, err := consumer.New(deadLetters, consumer.Config{Hooks: consumer.Hooks{Delivered: func(d consumer.Delivery) {
+		fmt.Println(customers[d.Offset], d.Offset, d.Outcome, d.Disposition)
+		sub.handled <- struct{}{}
+		if int(d.Offset) == len(customers)-1 {
+			stop()
+		}
+	}}})
 	if err != nil {
 		return err
 	}
-	router.Handle("shipping", "order.v1", sub, ship, consumer.WithAround(q.Middleware())) // HandleBatch likewise
-	return nil
+	router.Handle("shipping", "order.v1", sub, func(msg *message.Message) error {
+		if msg.UUID == "0" {
+			return consumer.Fatal(errors.New("the order has no address"))
+		}
+		return nil
+	}, consumer.WithAround(q.Middleware()))
+	return router.Run(ctx)
 }
 
-func shipPatiently(router *consumer.Router, sub *kafka.Subscriber, ship message.NoPublishHandlerFunc) error {
-	b, err := consumer.NewBreaker(consumer.BreakerConfig{Pauser: sub})
-	if err != nil {
-		return err
-	}
-	router.Handle("patient shipping", "order.v1", sub, ship, consumer.WithBreaker(b)) // HandleBatch likewise
-	return nil
-}
-
-// Handlers that keep the order of their keys through dead letters, and that wait
-// for what they depend on. Nothing is connected to here.
+// The orders of a customer are handled in their order, also when one of them becomes
+// a dead letter. The orders of other customers do not wait.
 func Example() {
-	db, err1 := sql.Open("postgres", "postgres://localhost/shipping?sslmode=verify-full")
-	sub, err2 := kafka.NewSubscriber("shipping", kafka.Config{Brokers: []string{"localhost:9092"}}, kafka.SubscriberConfig{Concurrency: 16})
-	router, err3 := consumer.New(gochannel.NewGoChannel(gochannel.Config{}, watermill.NopLogger{}), consumer.Config{})
-	if err := errors.Join(err1, err2, err3); err != nil {
-		fmt.Println(err)
-		return
+	t := lab.NewExample()
+	defer t.End()
+
+	q, err := quarantine.New(harness.NewDatabase(t).DB, quarantine.Config{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	defer func() { _, _ = db.Close(), sub.Close() }()
-	ship := func(msg *message.Message) error { return nil }
-	fmt.Println(shipInOrder(db, router, sub, ship), shipPatiently(router, sub, ship), router.Validate())
-	// Output: <nil> <nil> <nil>
+	if err := shipInOrder(t.Context(), q, "ann", "ann", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	// Output:
+	// ann 0 dead_lettered fatal
+	// ann 1 dead_lettered quarantined
+	// bob 2 done
 }
 
-// Looking at what waits, and giving one record up.
-func ExampleStore() {
-	ctx := context.Background()
-	db, err := sql.Open("postgres", "postgres://localhost/shipping?sslmode=verify-full")
+// An order that cannot be shipped is given up. The next one of its customer may then
+// be replayed.
+func ExampleQuarantine_Release() {
+	t := lab.NewExample()
+	defer t.End()
+
+	q, err := quarantine.New(harness.NewDatabase(t).DB, quarantine.Config{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		t.Fatal(err)
 	}
-	defer func() { _ = db.Close() }()
-	store, err := quarantine.NewStore(db)
-	if err != nil {
-		fmt.Println(err)
-		return
+	if err := shipInOrder(t.Context(), q, "ann", "ann"); err != nil {
+		t.Fatal(err)
 	}
-	waiting, err := store.List(ctx, quarantine.Filter{Group: "shipping", Topic: "order.v1"})
-	if err != nil {
-		fmt.Println("is the database up?")
-		return
-	}
-	for _, e := range waiting {
-		if e.First {
-			_, _ = store.Release(ctx, e.Group, e.Topic, quarantine.Place{Partition: e.Partition, Offset: e.Offset})
+	all := quarantine.Filter{Group: "shipping", Topic: "order.v1"}
+	list := func() {
+		waiting, err := q.List(t.Context(), all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range waiting {
+			fmt.Printf("waiting: %s %d, failures %d, first %t\n", e.Key, e.Offset, e.Failures, e.First)
 		}
 	}
+	list()
+	first := all
+	first.Partitions, first.Offsets = []int32{0}, []int64{0}
+	n, err := q.Release(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("released:", n)
+	list()
+	// Output:
+	// ann 0 dead_lettered fatal
+	// ann 1 dead_lettered quarantined
+	// waiting: ann 0, failures 1, first true
+	// waiting: ann 1, failures 0, first false
+	// released: 1
+	// waiting: ann 1, failures 0, first true
 }

@@ -16,26 +16,26 @@ import (
 	"github.com/millrace-go/millrace/outbox/record"
 )
 
-// sighting is what is known of a record before it is handled.
-type sighting struct {
+// lookup is what is known of a record before it is handled.
+type lookup struct {
 	resolved bool  // a copy of it was handled, or it was released
 	waits    bool  // it has an entry
 	behind   bool  // an earlier record of its key waits
 	first    int64 // the first offset of its key that waits, -1 if none does
 }
 
-// asks reports whether the database knows more of the record than memory: a live
+// mustLookUp reports whether the database knows more of the record than memory: a live
 // record of a key of which nothing waits passes unseen.
-func (g *guest) asks() bool {
-	return g.replayed || g.claim.number == 0 || g.claim.waits(g.entry.Key)
+func (h *handling) mustLookUp() bool {
+	return h.replayed || h.claim.number == 0 || h.claim.waits(h.entry.Key)
 }
 
-// look asks whether the record may pass.
-func (g *guest) look() (s sighting, err error) {
+// lookUp asks whether the record may pass.
+func (h *handling) lookUp() (s lookup, err error) {
 	var state, id string
-	e := &g.entry
-	err = g.q.persist(g.ctx, func(ctx context.Context) error {
-		err := g.q.db.QueryRowContext(ctx, lookSQL, e.Group, e.Topic, e.Partition, e.Offset, e.Key).Scan(&state, &id, &s.first)
+	e := &h.entry
+	err = h.q.persist(h.ctx, func(ctx context.Context) error {
+		err := h.q.db.QueryRowContext(ctx, lookUpSQL, e.Group, e.Topic, e.Partition, e.Offset, e.Key).Scan(&state, &id, &s.first)
 		if err != nil {
 			return fmt.Errorf("look up %s/%d/%d: %w", e.Topic, e.Partition, e.Offset, err)
 		}
@@ -44,22 +44,22 @@ func (g *guest) look() (s sighting, err error) {
 	if err != nil {
 		return s, err
 	}
-	g.claim.note(e.Key, s.first >= 0)
-	s.waits = state == string(Waiting)
+	h.claim.setWaits(e.Key, s.first >= 0)
+	s.waits = state == StateWaiting
 	// Without an id, a live record may be that of an earlier topic of this name.
-	s.resolved = state != "" && !s.waits && id == e.EventID && (id != "" || g.replayed)
+	s.resolved = state != "" && !s.waits && id == e.EventID && (id != "" || h.replayed)
 	s.behind = s.first >= 0 && s.first < e.Offset
 	return s, nil
 }
 
 // enter makes the record wait and returns cause, which makes it a dead letter. It
 // is in the database before that: no crash lets a follower pass.
-func (g *guest) enter(cause error) error {
+func (h *handling) enter(cause error) error {
 	var mine, entered int
-	e := &g.entry
-	err := g.q.persist(g.ctx, func(ctx context.Context) error {
-		return inTx(ctx, g.q.db, func(tx *sql.Tx) error {
-			err := tx.QueryRowContext(ctx, enterSQL, e.Group, e.Topic, e.Partition, e.Offset, e.Key, e.EventID, e.Failures, g.claim.epoch).
+	e := &h.entry
+	err := h.q.persist(h.ctx, func(ctx context.Context) error {
+		return inTx(ctx, h.q.db, func(tx *sql.Tx) error {
+			err := tx.QueryRowContext(ctx, enterSQL, e.Group, e.Topic, e.Partition, e.Offset, e.Key, e.EventID, e.Failures, h.claim.epoch).
 				Scan(&mine, &entered)
 			if err != nil {
 				return fmt.Errorf("enter %s/%d/%d: %w", e.Topic, e.Partition, e.Offset, err)
@@ -71,22 +71,22 @@ func (g *guest) enter(cause error) error {
 	case err != nil:
 		return err
 	case mine == 0: // somebody else has claimed the partition
-		g.q.drop(g.claim)
+		h.q.drop(h.claim)
 		return consumer.ErrUnfinished
 	case entered == 0: // released by a person meanwhile
-		return g.skip()
+		return h.skip()
 	}
-	g.claim.note(e.Key, true)
-	g.q.cfg.Hooks.Entered(*e)
+	h.claim.setWaits(e.Key, true)
+	h.q.cfg.Hooks.Entered(*e)
 	return cause
 }
 
-// done lets the next of the key be handled.
-func (g *guest) done() error {
+// done records that the record was handled, so that the next one of its key may be.
+func (h *handling) done() error {
 	var waits bool
-	e := &g.entry
-	err := g.q.persist(g.ctx, func(ctx context.Context) error {
-		return inTx(ctx, g.q.db, func(tx *sql.Tx) error {
+	e := &h.entry
+	err := h.q.persist(h.ctx, func(ctx context.Context) error {
+		return inTx(ctx, h.q.db, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, doneSQL, e.Group, e.Topic, e.Partition, e.Offset)
 			if err == nil {
 				err = tx.QueryRowContext(ctx, waitsSQL, e.Group, e.Topic, e.Partition, e.Key).Scan(&waits)
@@ -100,9 +100,9 @@ func (g *guest) done() error {
 	if err != nil {
 		return err
 	}
-	g.claim.note(e.Key, waits)
-	e.State = Done
-	g.q.cfg.Hooks.Done(*e, !waits)
+	h.claim.setWaits(e.Key, waits)
+	e.State = StateDone
+	h.q.cfg.Hooks.Done(*e, !waits)
 	return nil
 }
 

@@ -29,7 +29,7 @@ const (
 
 var errBad = errors.New("gateway says no")
 
-// letters is a publisher of dead letters.
+// deadLetterTopic is a publisher that keeps the dead letters in memory.
 type deadLetterTopic struct {
 	mu     sync.Mutex
 	all    []record.Record
@@ -138,8 +138,8 @@ func (m *member) live(key string, offset int64) {
 	require.NoError(m.t, m.deliver(newRecord(key, offset)))
 }
 
-// bury delivers that record, which becomes a dead letter unless it must wait.
-func (m *member) bury(key string, offset int64) {
+// fail delivers that record, which becomes a dead letter unless it must wait.
+func (m *member) fail(key string, offset int64) {
 	m.t.Helper()
 	m.bad[fmt.Sprint(key, offset)] = true
 	m.live(key, offset)
@@ -186,9 +186,7 @@ func header(rec *record.Record, name string) string {
 // waiting lists "key offset" of what waits.
 func waiting(t *testing.T, db *harness.Database) (ids []string) {
 	t.Helper()
-	s, err := quarantine.NewStore(db.DB)
-	require.NoError(t, err)
-	entries, err := s.List(t.Context(), quarantine.Filter{Group: group, Topic: topic, Partitions: []int32{part}})
+	entries, err := newTool(t, db).List(t.Context(), quarantine.Filter{Group: group, Topic: topic, Partitions: []int32{part}})
 	require.NoError(t, err)
 	for _, e := range entries {
 		ids = append(ids, fmt.Sprint(string(e.Key), e.Offset))

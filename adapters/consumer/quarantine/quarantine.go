@@ -21,14 +21,14 @@ import (
 // because its key waits.
 var ErrWaiting = errors.New("quarantined: its key waits")
 
-// Quarantine holds back the followers of dead letters. One serves any number of
-// handlers, groups and topics. A handler's subscriber must tell the record.Record
-// of a message, as package kafka's does, and deliver the records of a key one at
-// a time; what has no record or no key passes.
+// Quarantine holds back the records that follow a dead letter of their key. One serves
+// any number of handlers, groups and topics. The subscriber of a handler must put the
+// record.Record of a message into its context, as package kafka's does, and deliver
+// the records of a key one at a time. A message without a record or a key passes.
 //
-// While nothing of a partition waits, the database is asked once for each claim
-// of it. The tables are those of the migrations sql.Outbox; they may be in any
-// database that all members of the group reach.
+// While no record of a partition waits, the database is asked only once each time the
+// partition is assigned. The tables come with the migrations of sql.Outbox. They may
+// be in any database that all members of the group can reach.
 type Quarantine struct {
 	cfg Config
 	db  *sql.DB
@@ -56,18 +56,18 @@ func (q *Quarantine) Middleware() message.HandlerMiddleware {
 			if !ok || rec.Key == nil || rec.Offset < 0 || rec.Partition < 0 {
 				return next(msg)
 			}
-			g := &guest{q: q, ctx: msg.Context(), claim: q.claimOf(rec), entry: Entry{
+			h := &handling{q: q, ctx: msg.Context(), claim: q.claimOf(rec), entry: Entry{
 				Group: rec.Group, Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset,
-				Key: rec.Key, EventID: eventID(rec), State: Waiting,
+				Key: rec.Key, EventID: eventID(rec), State: StateWaiting,
 			}}
-			g.readOrigin(rec)
-			return g.deliver(msg, next)
+			h.readOrigin(rec)
+			return h.deliver(msg, next)
 		}
 	}
 }
 
-// guest is one delivery on its way through the gate.
-type guest struct {
+// handling is one delivery that passes through the middleware.
+type handling struct {
 	q     *Quarantine
 	ctx   context.Context //nolint:containedctx // of the message
 	claim *claim
@@ -77,68 +77,68 @@ type guest struct {
 }
 
 // readOrigin gives a replayed record the place that it was first consumed at.
-func (g *guest) readOrigin(rec *record.Record) {
-	isReplay := func(h record.Header) bool { return h.Key == deadletter.HeaderReplayID }
+func (h *handling) readOrigin(rec *record.Record) {
+	isReplay := func(header record.Header) bool { return header.Key == deadletter.HeaderReplayID }
 	if !slices.ContainsFunc(rec.Headers, isReplay) {
 		return
 	}
 	if _, offset := deadletter.Origin(rec); offset != rec.Offset {
-		g.replayed, g.entry.Offset = true, offset
+		h.replayed, h.entry.Offset = true, offset
 	}
 }
 
-// deliver lets the record pass, turns it back, or skips it.
-func (g *guest) deliver(msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
-	if g.claim == nil {
+// deliver lets the record pass, makes it wait, or skips it.
+func (h *handling) deliver(msg *message.Message, next message.HandlerFunc) ([]*message.Message, error) {
+	if h.claim == nil {
 		return nil, consumer.ErrUnfinished // of a claim that is over
 	}
-	if err := g.q.load(g.ctx, g.claim); err != nil {
+	if err := h.q.load(h.ctx, h.claim); err != nil {
 		return nil, err
 	}
-	if !g.asks() {
-		return g.pass(msg, next, false)
+	if !h.mustLookUp() {
+		return h.pass(msg, next, false)
 	}
-	done, err := g.claim.await(g.ctx, g.entry.Key)
+	unlock, err := h.claim.lockKey(h.ctx, h.entry.Key)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	seen, err := g.look()
+	defer unlock()
+	seen, err := h.lookUp()
 	switch {
 	case err != nil:
 		return nil, err
 	case seen.resolved:
-		return nil, g.skip()
+		return nil, h.skip()
 	case seen.behind:
-		return nil, g.turnBack(seen.first)
+		return nil, h.makeWait(seen.first)
 	}
-	return g.pass(msg, next, seen.waits)
+	return h.pass(msg, next, seen.waits)
 }
 
 // pass hands the record on and keeps what becomes of it.
-func (g *guest) pass(msg *message.Message, next message.HandlerFunc, waits bool) ([]*message.Message, error) {
+func (h *handling) pass(msg *message.Message, next message.HandlerFunc, waits bool) ([]*message.Message, error) {
 	out, err := next(msg)
 	switch {
 	case err == nil && waits:
-		return out, g.done()
-	case err == nil, unfinished(g.ctx, err):
+		return out, h.done()
+	case err == nil, unfinished(h.ctx, err):
 		return out, err
 	}
-	g.entry.Failures = 1
-	return out, g.enter(err)
+	h.entry.Failures = 1
+	return out, h.enter(err)
 }
 
-// turnBack makes the record wait behind the one at offset first.
-func (g *guest) turnBack(first int64) error {
-	return g.enter(&consumer.FailureError{
+// makeWait makes the record wait behind the one at offset first.
+func (h *handling) makeWait(first int64) error {
+	return h.enter(&consumer.FailureError{
 		Disposition: deadletter.DispositionQuarantined,
-		Err:         fmt.Errorf("%w for %s/%d/%d", ErrWaiting, g.entry.Topic, g.entry.Partition, first),
+		Err:         fmt.Errorf("%w for %s/%d/%d", ErrWaiting, h.entry.Topic, h.entry.Partition, first),
 	})
 }
 
-func (g *guest) skip() error {
-	g.q.cfg.Hooks.Skipped(g.entry)
-	delivery.Skip(g.ctx)
+func (h *handling) skip() error {
+	h.q.cfg.Hooks.Skipped(h.entry)
+	delivery.Skip(h.ctx)
 	return nil
 }
 

@@ -18,7 +18,7 @@ import (
 func TestQuarantine_FollowersOfADeadLetterWaitAndOtherKeysFlow(t *testing.T) {
 	t.Parallel()
 	m, db := alone(t)
-	m.bury("a", 1)
+	m.fail("a", 1)
 	m.live("b", 2)
 	m.live("a", 3)
 	m.live("b", 4)
@@ -67,7 +67,7 @@ func TestQuarantine_ReplayHandlesAKeyInItsOrder(t *testing.T) {
 func TestQuarantine_ReplayThatFailsAgainStaysFirst(t *testing.T) {
 	t.Parallel()
 	m, db := alone(t)
-	m.bury("a", 1)
+	m.fail("a", 1)
 	m.live("a", 2)
 	m.replay("a1", 3)
 	m.replay("a2", 4)
@@ -75,9 +75,7 @@ func TestQuarantine_ReplayThatFailsAgainStaysFirst(t *testing.T) {
 	require.Equal(t, []string{"a1", "a2"}, waiting(t, db))
 	require.Equal(t, "1", header(m.dead.of("a1"), deadletter.HeaderReplayCount))
 	require.Equal(t, "0", header(m.dead.of("a2"), deadletter.HeaderReplayCount), "a replay that did not reach the handler does not count")
-	s, err := quarantine.NewStore(db.DB)
-	require.NoError(t, err)
-	entries, err := s.List(t.Context(), quarantine.Filter{})
+	entries, err := newTool(t, db).List(t.Context(), quarantine.Filter{})
 	require.NoError(t, err)
 	require.Equal(t, 2, entries[0].Failures)
 	require.Zero(t, entries[1].Failures)
@@ -88,7 +86,7 @@ func TestQuarantine_ReplayThatFailsAgainStaysFirst(t *testing.T) {
 func TestQuarantine_SecondCopyOfADeadLetterIsSkipped(t *testing.T) {
 	t.Parallel()
 	m, _ := alone(t)
-	m.bury("a", 1)
+	m.fail("a", 1)
 	m.live("a", 2)
 	m.bad["a1"] = false
 	dead := len(m.dead.all)
@@ -105,7 +103,7 @@ func TestQuarantine_SurvivesARestart(t *testing.T) {
 	db := harness.NewDatabase(t)
 	shared := &deadLetterTopic{}
 	first := newMember(t, db, shared, 1, quarantine.Config{})
-	first.bury("a", 1)
+	first.fail("a", 1)
 	second := newMember(t, db, shared, 1, quarantine.Config{})
 	second.live("a", 2)
 	second.live("b", 3)
@@ -119,7 +117,7 @@ func TestQuarantine_MemberThatGetsAPartitionBackLearnsWhatOthersDid(t *testing.T
 	shared := &deadLetterTopic{}
 	first, second := newMember(t, db, shared, 1, quarantine.Config{}), newMember(t, db, shared, 1, quarantine.Config{})
 	first.live("a", 1)
-	second.bury("a", 2)
+	second.fail("a", 2)
 	first.claim = 2
 	first.live("a", 3)
 	require.Equal(t, []string{"a1"}, first.done())
@@ -177,10 +175,10 @@ func TestQuarantine_EntersBeforeTheDeadLetterIsAcknowledged(t *testing.T) {
 func TestQuarantine_EarlierRecordThanAllThatWaitPasses(t *testing.T) {
 	t.Parallel()
 	m, db := alone(t)
-	m.bury("a", 5)
+	m.fail("a", 5)
 	m.live("a", 4) // delivered again after a crash
 	require.Equal(t, []string{"a4"}, m.done())
-	m.bury("a", 3)
+	m.fail("a", 3)
 	m.live("a", 4)
 	require.Equal(t, []string{"a3", "a4", "a5"}, waiting(t, db))
 }
@@ -245,7 +243,7 @@ func TestQuarantine_AsksForEachRecordOfASubscriberThatTellsNoClaim(t *testing.T)
 	shared := &deadLetterTopic{}
 	first, second := newMember(t, db, shared, 0, quarantine.Config{}), newMember(t, db, shared, 0, quarantine.Config{})
 	first.live("a", 1)
-	second.bury("a", 2)
+	second.fail("a", 2)
 	require.ErrorIs(t, first.deliver(newRecord("a", 3)), consumer.ErrUnfinished, "the partition is claimed again first")
 	first.live("a", 3)
 	require.Equal(t, []string{"a1"}, first.done())
@@ -254,7 +252,7 @@ func TestQuarantine_AsksForEachRecordOfASubscriberThatTellsNoClaim(t *testing.T)
 func TestQuarantine_TellsTopicsOfOneNameApartByTheEventID(t *testing.T) {
 	t.Parallel()
 	m, db := alone(t)
-	m.bury("a", 1)
+	m.fail("a", 1)
 	m.bad["a1"] = false
 	m.replay("a1", 2)
 	again := newRecord("a", 1) // the topic was made again
@@ -284,6 +282,4 @@ func TestNew_NamesEveryWrongField(t *testing.T) {
 	for _, want := range []string{"db: must not be nil", "Timeout: must be", "RetryWait: must be", "MaxRetryWait: must be", "Keep: must be"} {
 		require.ErrorContains(t, err, want)
 	}
-	_, err = quarantine.NewStore(nil)
-	require.ErrorContains(t, err, "db: must not be nil")
 }

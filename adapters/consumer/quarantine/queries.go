@@ -22,9 +22,9 @@ const waitingKeysSQL = `
 SELECT DISTINCT ON (key_hash) key FROM consumer_quarantine
  WHERE consumer_group = $1 AND topic = $2 AND source_partition = $3 AND state = 'waiting'`
 
-// lookSQL: what is known of the record at offset $4 with key $5, and the first
+// lookUpSQL: what is known of the record at offset $4 with key $5, and the first
 // offset of its key that waits, -1 if none does.
-const lookSQL = `
+const lookUpSQL = `
 SELECT coalesce(e.state, ''), coalesce(e.event_id, ''), coalesce(w.source_offset, -1)
   FROM (VALUES (1)) AS one
   LEFT JOIN consumer_quarantine e
@@ -62,19 +62,23 @@ const waitsSQL = `
 SELECT EXISTS (SELECT FROM consumer_quarantine
  WHERE consumer_group = $1 AND topic = $2 AND source_partition = $3 AND state = 'waiting' AND key_hash = sha256($4::bytea))`
 
-// releaseSQL gives up the waiting records at the places of $3 and $4. $1 group, $2 topic.
-const releaseSQL = `
+// resolveSQL gives up the waiting records at the places of $3 and $4. $1 group, $2 topic.
+const resolveSQL = `
 UPDATE consumer_quarantine q SET state = 'released', settled_at = clock_timestamp()
   FROM unnest($3::integer[], $4::bigint[]) AS p(source_partition, source_offset)
  WHERE q.consumer_group = $1 AND q.topic = $2 AND q.source_partition = p.source_partition
    AND q.source_offset = p.source_offset AND q.state = 'waiting'`
 
-// discardSQL gives up all waiting records of key $3. $1 group, $2 topic.
-const discardSQL = `
+// releaseSQL gives up waiting records: of the partitions $3, at the offsets $4, of key
+// $5, each of which may be empty. $1 group, $2 topic.
+const releaseSQL = `
 UPDATE consumer_quarantine SET state = 'released', settled_at = clock_timestamp()
- WHERE consumer_group = $1 AND topic = $2 AND key_hash = sha256($3::bytea) AND state = 'waiting'`
+ WHERE consumer_group = $1 AND topic = $2 AND state = 'waiting'
+   AND (coalesce(cardinality($3::integer[]), 0) = 0 OR source_partition = ANY ($3))
+   AND (coalesce(cardinality($4::bigint[]), 0) = 0 OR source_offset = ANY ($4))
+   AND ($5::bytea IS NULL OR key_hash = sha256($5::bytea))`
 
-// listSQL: empty texts, no partitions and a null key choose all.
+// listSQL: empty texts, no partitions, no offsets and a null key choose all.
 const listSQL = `
 SELECT consumer_group, topic, source_partition, source_offset, key, event_id, failures, since, state,
        coalesce(settled_at, 'epoch'::timestamptz),
@@ -84,10 +88,5 @@ SELECT consumer_group, topic, source_partition, source_offset, key, event_id, fa
   FROM consumer_quarantine q
  WHERE ($1 = '' OR consumer_group = $1) AND ($2 = '' OR topic = $2) AND (coalesce(cardinality($3::integer[]), 0) = 0 OR source_partition = ANY ($3))
    AND ($4::bytea IS NULL OR key_hash = sha256($4::bytea)) AND ($5 OR state = 'waiting')
+   AND (coalesce(cardinality($7::bigint[]), 0) = 0 OR source_offset = ANY ($7))
  ORDER BY consumer_group, topic, source_partition, source_offset LIMIT $6`
-
-const statsSQL = `
-SELECT consumer_group, topic, count(DISTINCT (source_partition, key_hash)), count(*), count(*) FILTER (WHERE failures > 0), min(since)
-  FROM consumer_quarantine WHERE state = 'waiting' GROUP BY consumer_group, topic ORDER BY consumer_group, topic`
-
-const installedSQL = `SELECT to_regclass('consumer_quarantine') IS NOT NULL`

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -12,39 +11,33 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 )
 
-// Config configures a Log. The zero value is usable.
-type Config struct {
-	// Lease is how long an operation keeps others away from its topic after it last
-	// renewed its entry, which it does three times in that time. Default 15 s.
-	Lease time.Duration
-}
+// lease is how long an operation keeps others away from its topic after it last
+// renewed its entry, which it does three times in that time.
+const lease = 15 * time.Second
 
-// Log implements deadletter.AuditLog in Postgres. It is safe for concurrent use.
+// Log is an audit log in Postgres. It is safe for concurrent use.
 type Log struct {
-	db  *sql.DB
-	cfg Config
-}
+	deadletter.AuditLog // for deadletter.Config
 
-var _ deadletter.AuditLog = (*Log)(nil)
+	db *sql.DB
+}
 
 // New returns an audit log in a database with the migrations of sql.Outbox.
-func New(db *sql.DB, cfg Config) (*Log, error) {
-	var errs []error
+func New(db *sql.DB) (*Log, error) {
 	if db == nil {
-		errs = append(errs, errors.New("db: must be set, is nil"))
+		return nil, errors.New("audit: db: must not be nil")
 	}
-	if cfg.Lease < 0 {
-		errs = append(errs, fmt.Errorf("Lease: must not be negative, is %s", cfg.Lease))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
-	}
-	return &Log{db: db, cfg: cfg.withDefaults()}, nil
+	return newLog(db, lease), nil
 }
 
-func (c Config) withDefaults() Config {
-	c.Lease = cmp.Or(c.Lease, 15*time.Second)
-	return c
+func newLog(db *sql.DB, lease time.Duration) *Log {
+	return &Log{AuditLog: &store{db: db, lease: lease}, db: db}
+}
+
+// store implements deadletter.AuditLog.
+type store struct {
+	db    *sql.DB
+	lease time.Duration
 }
 
 // ErrNoTables means that the database lacks the migrations.
@@ -63,8 +56,8 @@ func (l *Log) Check(ctx context.Context) error {
 }
 
 // Open implements deadletter.AuditLog. An operation whose process has been gone for
-// longer than Config.Lease is recorded as abandoned and keeps nobody away.
-func (l *Log) Open(ctx context.Context, op deadletter.Operation) (deadletter.Entry, error) {
+// longer than its lease is recorded as abandoned and keeps nobody away.
+func (l *store) Open(ctx context.Context, op deadletter.Operation) (deadletter.Entry, error) {
 	filter, err := json.Marshal(filterFields(&op.Filter))
 	if err != nil {
 		return nil, fmt.Errorf("record operation: %w", err)
@@ -87,10 +80,10 @@ func (l *Log) Open(ctx context.Context, op deadletter.Operation) (deadletter.Ent
 	return e, nil
 }
 
-func (l *Log) leaseSeconds() float64 { return l.cfg.Lease.Seconds() }
+func (l *store) leaseSeconds() float64 { return l.lease.Seconds() }
 
 // busy says who is working on the topic.
-func (l *Log) busy(ctx context.Context, tx *sql.Tx, topic string) error {
+func (l *store) busy(ctx context.Context, tx *sql.Tx, topic string) error {
 	var actor, action string
 	var since time.Time
 	err := tx.QueryRowContext(ctx, runningSQL, topic).Scan(&actor, &action, &since)
@@ -101,11 +94,11 @@ func (l *Log) busy(ctx context.Context, tx *sql.Tx, topic string) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s by %s since %s: wait until it ends; if its process is gone, its lease ends within %s",
-		deadletter.ErrTopicBusy, action, actor, since.UTC().Format(time.RFC3339), l.cfg.Lease)
+		deadletter.ErrTopicBusy, action, actor, since.UTC().Format(time.RFC3339), l.lease)
 }
 
 // Decisions implements deadletter.AuditLog.
-func (l *Log) Decisions(ctx context.Context, topic string, partition int32, from, to int64) (map[int64]deadletter.Decision, error) {
+func (l *store) Decisions(ctx context.Context, topic string, partition int32, from, to int64) (map[int64]deadletter.Decision, error) {
 	rows, err := l.db.QueryContext(ctx, decisionsSQL, topic, partition, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("decisions on %s/%d: %w", topic, partition, err)
@@ -123,7 +116,7 @@ func (l *Log) Decisions(ctx context.Context, topic string, partition int32, from
 }
 
 // inTx runs f in a transaction. lib/pq may run a write outside of one twice.
-func (l *Log) inTx(ctx context.Context, f func(*sql.Tx) error) error {
+func (l *store) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -17,9 +17,9 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 const dlt = "thing.v1.dlt"
 
-func newLog(t *testing.T, db *harness.Database, cfg audit.Config) *audit.Log {
+func newLog(t *testing.T, db *harness.Database) *audit.Log {
 	t.Helper()
-	b, err := audit.New(db.DB, cfg)
+	b, err := audit.New(db.DB)
 	require.NoError(t, err)
 	require.NoError(t, b.Check(t.Context()))
 	return b
@@ -31,7 +31,7 @@ func operation(actor string) deadletter.Operation {
 
 func TestLog_AdmitsOneOperationPerTopic(t *testing.T) {
 	t.Parallel()
-	b := newLog(t, harness.NewDatabase(t), audit.Config{})
+	b := newLog(t, harness.NewDatabase(t))
 	first, err := b.Open(t.Context(), operation("anna"))
 	require.NoError(t, err)
 	_, err = b.Open(t.Context(), operation("bert"))
@@ -64,7 +64,7 @@ func TestLog_AdmitsOneOperationPerTopic(t *testing.T) {
 
 func TestLog_OfManyThatBeginAtOnceOneGoesOn(t *testing.T) {
 	t.Parallel()
-	b := newLog(t, harness.NewDatabase(t), audit.Config{})
+	b := newLog(t, harness.NewDatabase(t))
 	results := make(chan error, 8)
 	for range cap(results) {
 		go func() {
@@ -85,7 +85,7 @@ func TestLog_OfManyThatBeginAtOnceOneGoesOn(t *testing.T) {
 
 func TestLog_TakesOverFromAnOperationWhoseProcessIsGone(t *testing.T) {
 	t.Parallel()
-	b := newLog(t, harness.NewDatabase(t), audit.Config{Lease: 500 * time.Millisecond})
+	b := audit.NewWithLease(harness.NewDatabase(t).DB, 500*time.Millisecond)
 	ctx, crash := context.WithCancel(t.Context())
 	gone, err := b.Open(ctx, operation("anna"))
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestLog_TakesOverFromAnOperationWhoseProcessIsGone(t *testing.T) {
 func TestLog_ARunningOperationRenewsItsLease(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	b := newLog(t, db, audit.Config{Lease: 3 * time.Second})
+	b := audit.NewWithLease(db.DB, 3*time.Second)
 	p, err := b.Open(t.Context(), operation("anna"))
 	require.NoError(t, err)
 	until := func() (at time.Time) {
@@ -124,7 +124,7 @@ func TestLog_ARunningOperationRenewsItsLease(t *testing.T) {
 
 func TestLog_StoresWhatBecameOfEachDeadLetter(t *testing.T) {
 	t.Parallel()
-	b := newLog(t, harness.NewDatabase(t), audit.Config{})
+	b := newLog(t, harness.NewDatabase(t))
 	at := time.UnixMilli(1_700_000_000_123)
 	p, err := b.Open(t.Context(), operation("anna"))
 	require.NoError(t, err)
@@ -158,12 +158,10 @@ func TestLog_StoresWhatBecameOfEachDeadLetter(t *testing.T) {
 
 func TestNew_RefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	_, err := audit.New(nil, audit.Config{})
-	require.ErrorContains(t, err, "db: must be set")
+	_, err := audit.New(nil)
+	require.ErrorContains(t, err, "db: must not be nil")
 	db := harness.EmptyDatabase(t)
-	_, err = audit.New(db.DB, audit.Config{Lease: -1})
-	require.ErrorContains(t, err, "Lease: must not be negative")
-	b, err := audit.New(db.DB, audit.Config{})
+	b, err := audit.New(db.DB)
 	require.NoError(t, err)
 	require.ErrorIs(t, b.Check(t.Context()), audit.ErrNoTables)
 }

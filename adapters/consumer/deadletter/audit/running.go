@@ -20,7 +20,7 @@ var ErrAbandoned = errors.New("audit: the operation was recorded as abandoned, a
 
 // runningEntry implements deadletter.Entry.
 type runningEntry struct {
-	log *Log
+	log *store
 	id  int64
 	op  deadletter.Operation
 
@@ -33,7 +33,7 @@ type runningEntry struct {
 func (e *runningEntry) startRenewing(ctx context.Context) {
 	ctx, e.stop = context.WithCancel(ctx)
 	e.renewing.Go(func() {
-		tick := time.NewTicker(e.log.cfg.Lease / 3)
+		tick := time.NewTicker(e.log.lease / 3)
 		defer tick.Stop()
 		for {
 			select {

@@ -67,7 +67,7 @@ func (c *call) eachMessage(ctx context.Context, d *dltFlags, done bool, fn func(
 		return err
 	}
 	defer func() { err = errors.Join(err, k.close()) }()
-	if err := k.configure(ctx, &cfg); err != nil {
+	if err := k.configure(&cfg); err != nil {
 		return err
 	}
 	err = deadletter.List(ctx, d.deadLetterTopic(), k.reader, cfg, func(l deadletter.Message) error { return fn(&l) })

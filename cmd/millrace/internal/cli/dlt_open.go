@@ -48,7 +48,7 @@ func (d *deadLetters) openAudit(ctx context.Context, dsn string) (err error) {
 	if d.db, err = reachPostgres(ctx, dsn); err != nil {
 		return err
 	}
-	if d.audit, err = audit.New(d.db, audit.Config{}); err != nil {
+	if d.audit, err = audit.New(d.db); err != nil {
 		return err
 	}
 	return d.audit.Check(ctx)
@@ -66,24 +66,18 @@ func (d *deadLetters) close() error {
 }
 
 // configure gives cfg the audit log and the quarantine.
-func (d *deadLetters) configure(ctx context.Context, cfg *deadletter.Config) error {
+func (d *deadLetters) configure(cfg *deadletter.Config) error {
 	if d.db == nil {
 		return nil
 	}
 	if d.audit != nil {
 		cfg.AuditLog = d.audit
 	}
-	store, err := quarantine.NewStore(d.db)
+	q, err := quarantine.New(d.db, quarantine.Config{})
 	if err != nil {
 		return err
 	}
-	installed, err := store.Installed(ctx)
-	if err != nil {
-		return err
-	}
-	if installed {
-		cfg.Quarantine = store
-	}
+	cfg.Quarantine = q
 	return nil
 }
 

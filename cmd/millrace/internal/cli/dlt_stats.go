@@ -51,7 +51,7 @@ ones by partition, consumer group, disposition and type of error.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, k.close()) }()
-			if err := k.configure(ctx, &cfg); err != nil {
+			if err := k.configure(&cfg); err != nil {
 				return err
 			}
 			st, err := deadletter.Summarize(ctx, d.deadLetterTopic(), k.reader, cfg)

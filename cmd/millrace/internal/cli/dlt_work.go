@@ -82,7 +82,7 @@ func (c *call) work(ctx context.Context, w *workFlags, action deadletter.Action)
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	if err := d.configure(ctx, &cfg); err != nil {
+	if err := d.configure(&cfg); err != nil {
 		return err
 	}
 	if action == deadletter.ActionPark && w.yes {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
 	"github.com/millrace-go/millrace/test/harness"
 )
@@ -26,22 +27,28 @@ func proxied(t *testing.T) (*harness.Database, *harness.Proxy) {
 	return &harness.Database{DSN: u.String(), DB: db}, proxy
 }
 
-func newStore(t *testing.T, db *harness.Database) *quarantine.Store {
+// newTool is the quarantine as a tool has it, which handles no messages.
+func newTool(t *testing.T, db *harness.Database) *quarantine.Quarantine {
 	t.Helper()
-	s, err := quarantine.NewStore(db.DB)
+	q, err := quarantine.New(db.DB, quarantine.Config{})
 	require.NoError(t, err)
-	return s
+	return q
 }
 
-func TestStore_ReleaseLetsTheNextOfTheKeyThrough(t *testing.T) {
+// at selects the record that was first consumed at offset.
+func at(offset int64) quarantine.Filter {
+	return quarantine.Filter{Group: group, Topic: topic, Partitions: []int32{part}, Offsets: []int64{offset}}
+}
+
+func TestRelease_LetsTheNextOfTheKeyThrough(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newTool(t, db)
 	m.bad["a1"] = true
 	m.live("a", 1)
 	m.live("a", 2)
 	m.live("a", 3)
-	n, err := s.Release(t.Context(), group, topic, quarantine.Place{Partition: part, Offset: 1}, quarantine.Place{Partition: part, Offset: 99})
+	n, err := s.Release(t.Context(), quarantine.Filter{Group: group, Topic: topic, Partitions: []int32{part}, Offsets: []int64{1, 99}})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, n)
 	m.replay("a1", 10) // given up: not handled, not published again
@@ -49,21 +56,21 @@ func TestStore_ReleaseLetsTheNextOfTheKeyThrough(t *testing.T) {
 	m.replay("a3", 12)
 	m.live("a", 13)
 	require.Equal(t, []string{"a2", "a3", "a13"}, m.done())
-	n, err = s.Release(t.Context(), group, topic, quarantine.Place{Partition: part, Offset: 1})
+	n, err = s.Release(t.Context(), at(1))
 	require.NoError(t, err)
 	require.Zero(t, n, "it waits no more")
 }
 
-func TestStore_ReleaseWhileTheRecordIsHandledSpoilsNothing(t *testing.T) {
+func TestRelease_WhileTheRecordIsHandledSpoilsNothing(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newTool(t, db)
 	m.bad["a1"] = true
 	m.live("a", 1)
 	again := m.copyOf("a1", 5)
 	m.during = func(string) {
 		m.during = nil
-		_, err := s.Release(t.Context(), group, topic, quarantine.Place{Partition: part, Offset: 1})
+		_, err := s.Release(t.Context(), at(1))
 		require.NoError(t, err)
 	}
 	published := len(m.dead.all)
@@ -73,15 +80,15 @@ func TestStore_ReleaseWhileTheRecordIsHandledSpoilsNothing(t *testing.T) {
 	require.Equal(t, []string{"a6"}, m.done())
 }
 
-func TestStore_DiscardFreesTheKey(t *testing.T) {
+func TestRelease_OfAKeyFreesIt(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newTool(t, db)
 	m.bad["a1"], m.bad["b2"] = true, true
 	m.live("a", 1)
 	m.live("b", 2)
 	m.live("a", 3)
-	n, err := s.Discard(t.Context(), group, topic, []byte("a"))
+	n, err := s.Release(t.Context(), quarantine.Filter{Group: group, Topic: topic, Key: []byte("a")})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, n)
 	m.live("a", 4)
@@ -90,33 +97,25 @@ func TestStore_DiscardFreesTheKey(t *testing.T) {
 	require.Equal(t, []string{"b2", "b5"}, waiting(t, db))
 }
 
-func TestStore_CountsByGroupAndTopic(t *testing.T) {
+func TestRelease_RefusesToReleaseEverything(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
-	stats, err := s.Stats(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, stats)
-	m.bad["a1"], m.bad["b2"] = true, true
-	m.live("a", 1)
-	m.live("b", 2)
-	m.live("a", 3)
-	stats, err = s.Stats(t.Context())
-	require.NoError(t, err)
-	require.Len(t, stats, 1)
-	require.False(t, stats[0].Oldest.IsZero())
-	stats[0].Oldest = stats[0].Oldest.Truncate(1 << 62)
-	require.Equal(t, quarantine.Stat{Group: group, Topic: topic, Keys: 2, Entries: 3, Failed: 2, Oldest: stats[0].Oldest}, stats[0])
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newTool(t, db)
+	m.fail("a", 1)
+	_, err := s.Release(t.Context(), quarantine.Filter{})
+	require.ErrorContains(t, err, "Group: must be set")
+	require.ErrorContains(t, err, "Topic: must be set")
+	require.Equal(t, []string{"a1"}, waiting(t, db))
 }
 
-func TestStore_ListsBySelection(t *testing.T) {
+func TestList_SelectsByEachField(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
-	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newStore(t, db)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newTool(t, db)
 	m.bad["a1"], m.bad["b2"] = true, true
 	m.live("a", 1)
 	m.live("b", 2)
-	_, err := s.Discard(t.Context(), group, topic, []byte("b"))
+	_, err := s.Release(t.Context(), quarantine.Filter{Group: group, Topic: topic, Key: []byte("b")})
 	require.NoError(t, err)
 	for _, c := range []struct {
 		filter quarantine.Filter
@@ -130,6 +129,7 @@ func TestStore_ListsBySelection(t *testing.T) {
 		{quarantine.Filter{Topic: "other"}, nil},
 		{quarantine.Filter{Partitions: []int32{1, 2}}, nil},
 		{quarantine.Filter{Partitions: []int32{1, part}}, []string{"a1"}},
+		{quarantine.Filter{Resolved: true, Offsets: []int64{2, 3}}, []string{"b2"}},
 	} {
 		entries, err := s.List(t.Context(), c.filter)
 		require.NoError(t, err)
@@ -141,19 +141,27 @@ func TestStore_ListsBySelection(t *testing.T) {
 	}
 }
 
-func TestStore_KnowsWhetherItIsInstalled(t *testing.T) {
+func TestResolve_ReleasesWhatNobodyWillReplay(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		db   *harness.Database
-		want bool
-	}{{harness.NewDatabase(t), true}, {harness.EmptyDatabase(t), false}} {
-		got, err := newStore(t, c.db).Installed(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, c.want, got)
+	db := harness.NewDatabase(t)
+	m, s := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{}), newTool(t, db)
+	m.fail("a", 1)
+	m.live("a", 2)
+	m.fail("b", 3)
+	deadLetter := func(topic string, offset int64) deadletter.Message {
+		return deadletter.Message{Group: group, OriginalTopic: topic, OriginalPartition: part, OriginalOffset: offset}
 	}
+	require.NoError(t, s.Resolve(t.Context(), []deadletter.Message{deadLetter(topic, 1), deadLetter("other", 3), deadLetter(topic, -1)}))
+	require.Equal(t, []string{"a2", "b3"}, waiting(t, db))
 }
 
-func TestClaim_ForgetsWhatWasSettledLongAgo(t *testing.T) {
+func TestResolve_WithoutTheTablesNothingWaits(t *testing.T) {
+	t.Parallel()
+	resolved := []deadletter.Message{{Group: group, OriginalTopic: topic, OriginalPartition: part, OriginalOffset: 1}}
+	require.NoError(t, newTool(t, harness.EmptyDatabase(t)).Resolve(t.Context(), resolved))
+}
+
+func TestClaim_ForgetsWhatWasResolvedLongAgo(t *testing.T) {
 	t.Parallel()
 	db := harness.NewDatabase(t)
 	m := newMember(t, db, &deadLetterTopic{}, 1, quarantine.Config{Keep: 1})
@@ -164,7 +172,7 @@ func TestClaim_ForgetsWhatWasSettledLongAgo(t *testing.T) {
 	m.replay("a1", 3)
 	m.claim++
 	m.live("c", 4)
-	entries, err := newStore(t, db).List(t.Context(), quarantine.Filter{Resolved: true})
+	entries, err := newTool(t, db).List(t.Context(), quarantine.Filter{Resolved: true})
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
 	require.Equal(t, "b2", entries[0].EventID)
