@@ -37,4 +37,10 @@
 //	expiry   13 digits, Unix milliseconds after which the entry counts for nothing
 //	delta     8 digits, milliseconds that its load took, at least 1; 0 if it was put
 //	payload  the encoded value, JSON unless configured; only of state o
+//
+// # For implementers
+//
+// Views that keep hashes of their own, beside entries, store values as [Stored] does
+// ([ParseStored], [Stored.Append]) and write into the [Generations] that package
+// rebuild names; [Versioned.In] and [Versioned.Key] address one of them.
 package cache

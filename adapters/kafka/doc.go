@@ -52,4 +52,12 @@
 //	                   SubscribeBatches; then MarkOffset(low-water mark)
 //
 // The window does no I/O: the scripts in testdata/window show how it decides.
+//
+// # For implementers
+//
+// Package outbox calls [Publisher.PublishBatch] and [Publisher.Vet]; the router of
+// adapters/consumer calls [Subscriber.SubscribeInitialize], [Subscriber.Pause],
+// [Subscriber.Resume] and [Subscriber.Seek]; package deadletter calls
+// [DeadLetters.Bounds], [DeadLetters.Read], [DeadLetters.Progress] and
+// [DeadLetters.Commit]. Services pass the value on and do not call them.
 package kafka

@@ -16,5 +16,8 @@
 // # For implementers
 //
 // A store of runs implements [History], which records each [Run] and
-// [Definition]. Package historytest tests what every history must do.
+// [Definition]. Package historytest tests what every history must do. A history in
+// memory shows one: [MemoryHistory.Begin], [MemoryHistory.Complete],
+// [MemoryHistory.Define], [MemoryHistory.Finish], [MemoryHistory.Forget],
+// [MemoryHistory.Last], [MemoryHistory.Open], [MemoryHistory.Outcome].
 package schedule

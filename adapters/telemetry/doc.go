@@ -11,4 +11,8 @@
 // letters and inboxes are in package consumermetrics, those of caches in
 // cachemetrics, those of locks and scheduled jobs in jobmetrics: each links only
 // what it measures, and its Hooks fit the part as they are.
+//
+// # For implementers
+//
+// The router of adapters/consumer calls [Tracer.Continue] and [Tracer.Traceparent].
 package telemetry

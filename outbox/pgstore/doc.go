@@ -42,7 +42,7 @@
 // [Store.DropPartitions] and [Store.EnableHistory] are what the command millrace is
 // made of.
 //
-// # Called by package outbox
+// # For implementers
 //
 // [Store.Append], [Store.Acquire], [Store.Check], [Store.Announce], [Store.Leave],
 // [Store.NotifyStandbys], [Listener.Working], [Listener.Arm] and [Listener.Disarm]

@@ -27,4 +27,11 @@
 // generation from the processes that keep the view. Where both bring the same
 // entry, its version decides, so writes must store only what is newer. A rebuild
 // that was interrupted goes on where it stopped; Abort gives it up.
+//
+// # For implementers
+//
+// A [Builder] drives the generations by [Tracker.Begin], [Tracker.Current],
+// [Tracker.Flip] and [Tracker.Drop]; a [View] whose keys are its own finds them by
+// [Tracker.KeyPrefix] and [Tracker.ScanKeys], and reports what it [Folded] and what is
+// [Finished].
 package rebuild

@@ -20,5 +20,7 @@
 // # For implementers
 //
 // A store of locks implements [Provider], takes a [Request] and gives a [Grant].
-// Package locktest tests what every provider must do.
+// Package locktest tests what every provider must do. The provider in Postgres has
+// [Postgres.Acquire], [Postgres.Renew], [Postgres.Release], [Postgres.Guard] and
+// [Postgres.Check], which a [Locker] calls.
 package lock
