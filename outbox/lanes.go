@@ -22,7 +22,7 @@ type lanes struct {
 }
 
 type laneItem struct {
-	ctx   context.Context
+	ctx   context.Context //nolint:containedctx // of the run that the lanes belong to
 	entry *Entry
 	index int
 	ack   func(i int, err error)

@@ -20,7 +20,7 @@ type leadership struct {
 	window  *window
 
 	// work ends when publishing must stop at once, with the reason as its cause.
-	work  context.Context
+	work  context.Context //nolint:containedctx // ends with the lease
 	abort context.CancelCauseFunc
 
 	mu     sync.Mutex

@@ -112,7 +112,7 @@ func LogHooks(log *slog.Logger) Hooks {
 			log.Info("cache: redis is asked again")
 		},
 		Flushed: func() { log.Warn("cache: redis has lost its data; the database fills it again") },
-		Warning: func(text string) { log.Warn("cache: " + text) },
+		Warning: func(text string) { log.Warn("cache: redis is set up badly", "advice", text) },
 		Trouble: func(cache string, err error) {
 			log.Debug("cache: error that no caller saw", "cache", cache, "error", err)
 		},

@@ -71,7 +71,7 @@ func (q *Query[A, T]) stored(ctx context.Context, digest string) (gen string, r 
 	return gen, r, ResultHit
 }
 
-func (q *Query[A, T]) fail(err error) (string, raw, Result) {
+func (q *Query[A, T]) fail(err error) (string, raw, Result) { //nolint:unparam // what its callers return
 	q.store.cfg.Hooks.Trouble(q.name, fmt.Errorf("cache %s: %w", q.name, err))
 	return "", raw{}, ResultError
 }

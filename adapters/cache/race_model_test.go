@@ -18,7 +18,6 @@ type model struct {
 	mu   sync.Mutex
 	ids  []history
 	log  []cache.Put[thing] // in commit order
-	slow func(rng uint64)   // in the middle of a load
 	rng  func() uint64
 }
 

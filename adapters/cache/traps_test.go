@@ -60,7 +60,7 @@ func TestTrap_VersionsAbove2To53(t *testing.T) {
 		tb.set("b", cache.Found(v, thing{N: v}))
 		e, err := c.GetAtLeast(t.Context(), "b", v)
 		require.NoError(t, err)
-		require.EqualValues(t, v, e.Version)
+		require.Equal(t, v, e.Version)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // batchFeed is a batch subscriber that a test hands batches to.
 type batchFeed struct {
 	out    chan *record.Batch
-	ctx    context.Context //nolint:containedctx // of the subscription, as real subscribers keep it
+	ctx    context.Context // of the subscription, as real subscribers keep it
 	closed atomic.Bool
 	once   sync.Once
 }

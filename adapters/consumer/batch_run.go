@@ -43,7 +43,7 @@ func (r *run) wireBatches(subscriptions, deliveries context.Context, h *handler,
 
 // through puts middlewares, outermost first, around fn.
 func through(chain []message.HandlerMiddleware, fn message.NoPublishHandlerFunc) message.HandlerFunc {
-	next := func(msg *message.Message) ([]*message.Message, error) { return nil, fn(msg) }
+	next := func(msg *message.Message) ([]*message.Message, error) { return nil, fn(msg) } //nolint:unparam // the type is Watermill's
 	for _, middleware := range slices.Backward(chain) {
 		next = middleware(next)
 	}

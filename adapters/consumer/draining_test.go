@@ -14,7 +14,7 @@ import (
 
 // stock runs a handler on Watermill's own subscriber and stops the router while
 // it works; it returns the handler's error and what the router made of it.
-func stock(t *testing.T, wrap func(message.Subscriber) message.Subscriber) (handlerErr error, d consumer.Delivery, b *broker) {
+func stock(t *testing.T, wrap func(message.Subscriber) message.Subscriber) (d consumer.Delivery, b *broker, handlerErr error) {
 	t.Helper()
 	pubsub := gochannel.NewGoChannel(gochannel.Config{}, watermill.NopLogger{})
 	// It may come again: the subscriber repeats what is not acknowledged.
@@ -34,12 +34,12 @@ func stock(t *testing.T, wrap func(message.Subscriber) message.Subscriber) (hand
 	require.NoError(t, pubsub.Publish(topic, message.NewMessage("1", nil)))
 	<-working
 	require.NoError(t, stop())
-	return <-result, done.next(t), b
+	return done.next(t), b, <-result
 }
 
 func TestDraining_KeepsContextsOfStockSubscribersAlive(t *testing.T) {
 	t.Parallel()
-	err, d, b := stock(t, func(s message.Subscriber) message.Subscriber { return consumer.Draining(s, 5*time.Second) })
+	d, b, err := stock(t, func(s message.Subscriber) message.Subscriber { return consumer.Draining(s, 5*time.Second) })
 	require.NoError(t, err)
 	require.Equal(t, consumer.OutcomeDone, d.Outcome)
 	require.Empty(t, b.Times())
@@ -47,7 +47,7 @@ func TestDraining_KeepsContextsOfStockSubscribersAlive(t *testing.T) {
 
 func TestDraining_GivesUpAtItsTimeout(t *testing.T) {
 	t.Parallel()
-	err, d, b := stock(t, func(s message.Subscriber) message.Subscriber { return consumer.Draining(s, time.Millisecond) })
+	d, b, err := stock(t, func(s message.Subscriber) message.Subscriber { return consumer.Draining(s, time.Millisecond) })
 	require.Error(t, err)
 	require.Equal(t, consumer.OutcomeUnfinished, d.Outcome)
 	require.Empty(t, b.Times())
@@ -55,7 +55,7 @@ func TestDraining_GivesUpAtItsTimeout(t *testing.T) {
 
 func TestRouter_NeverDeadLettersWhatAStockSubscriberCutsOff(t *testing.T) {
 	t.Parallel()
-	err, d, b := stock(t, func(s message.Subscriber) message.Subscriber { return s })
+	d, b, err := stock(t, func(s message.Subscriber) message.Subscriber { return s })
 	require.Error(t, err)
 	require.Equal(t, consumer.OutcomeUnfinished, d.Outcome)
 	require.Empty(t, b.Times())

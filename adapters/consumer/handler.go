@@ -60,7 +60,7 @@ func (h *handler) validate() error {
 	l.Unless(h.sub != nil || h.batches != nil, "subscriber", "must not be nil")
 	l.Unless(!isMissing(h.fn) && (!h.isBatch || !isMissing(h.batch)), "handler function", "must not be nil")
 	l.Unless(h.parallel == 0 || h.isBatch, "WithParallel", "must not be given to a handler of single messages")
-	all, ok := l.Err().(interface{ Unwrap() []error }) //nolint:errorlint // the list itself, to name the handler in each line
+	all, ok := l.Err().(interface{ Unwrap() []error }) // the list itself, to name the handler in each line
 	if !ok {
 		return nil
 	}

@@ -37,7 +37,7 @@ func header(name, value string) record.Header { return testbroker.Header(name, v
 // the subscription's context ends.
 type feed struct {
 	out    chan *message.Message
-	ctx    context.Context //nolint:containedctx // of the subscription, as real subscribers keep it
+	ctx    context.Context // of the subscription, as real subscribers keep it
 	closed atomic.Bool
 	once   sync.Once
 }

@@ -31,7 +31,7 @@ type claim struct {
 	window    *window
 	highWater func() int64 // the partition's end, as of the last fetch
 
-	ctx    context.Context // ends with the claim; parent of every message's context
+	ctx    context.Context //nolint:containedctx // ends with the claim; parent of every message's context
 	cancel context.CancelFunc
 
 	answered chan *delivery // completely

@@ -18,7 +18,7 @@ type delivery struct {
 	acked    []bool
 	answered []bool
 
-	ctx        context.Context
+	ctx        context.Context //nolint:containedctx // its messages'
 	cancel     context.CancelFunc
 	batch      *record.Batch // nil where single messages are delivered
 	early      chan struct{} // the batch was released

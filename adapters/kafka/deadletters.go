@@ -271,7 +271,11 @@ func kerror(code sarama.KError) error {
 
 // isFinal reports that another attempt would get the same answer.
 func isFinal(err error) bool {
-	switch err { //nolint:errorlint // codes come unwrapped
+	var code sarama.KError
+	if !errors.As(err, &code) {
+		return false
+	}
+	switch code {
 	case sarama.ErrOffsetMetadataTooLarge, sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,
 		sarama.ErrUnknownMemberId, sarama.ErrIllegalGeneration, sarama.ErrInvalidGroupId:
 		return true

@@ -32,7 +32,7 @@ type gate struct {
 	timeout  time.Duration
 	shutting chan struct{}
 	// ctx ends with shutting: it ends a dial that is running.
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // of what waits at the gate
 	cancel context.CancelFunc
 	// checks are sent to before each write; see barrier.
 	checks atomic.Pointer[[]chan<- struct{}]

@@ -29,7 +29,7 @@ type Publisher struct {
 
 	// ctx ends with Close. It is kept because waits inside Sarama must end then,
 	// whichever call began them.
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // ends with Close
 	cancel context.CancelFunc
 	turn   chan struct{} // capacity 1: held while a producer is opened
 

@@ -33,8 +33,8 @@ type subscription struct {
 	messages chan *message.Message // one of the two is nil
 	batches  chan *record.Batch
 
-	handlerCtx context.Context // values of the Subscribe context, never ends
-	ctx        context.Context // ends when fetching is to stop
+	handlerCtx context.Context //nolint:containedctx // values of the Subscribe context, never ends
+	ctx        context.Context //nolint:containedctx // ends when fetching is to stop
 	cancel     context.CancelFunc
 	done       chan struct{}
 

@@ -47,7 +47,7 @@ type topicCache struct {
 	topics map[string]*topicEntry
 	closed bool
 	asking sync.WaitGroup
-	ctx    context.Context // ends with close: it bounds questions that nobody waits for
+	ctx    context.Context //nolint:containedctx // ends with close: it bounds questions that nobody waits for
 	cancel context.CancelFunc
 }
 

@@ -140,7 +140,7 @@ func under(field string, err error) error {
 		return nil
 	}
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		joined, ok := inner.(interface{ Unwrap() []error }) //nolint:errorlint // each step is examined
+		joined, ok := inner.(interface{ Unwrap() []error }) // each step is examined
 		if !ok {
 			continue
 		}

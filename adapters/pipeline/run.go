@@ -64,8 +64,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 
 	database := make(chan struct{}) // closed when it is ready
 	carriers.Go(func() error { return p.awaitDatabase(carrying, database) })
-	p.carry(carriers, carrying, database)
-	p.consume(consumers, consuming, database, jobs)
+	p.carry(carrying, carriers, database)
+	p.consume(consuming, consumers, database, jobs)
 
 	select {
 	case <-ctx.Done():
@@ -116,7 +116,7 @@ func (p *Pipeline) begin() (*schedule.Scheduler, error) {
 
 // carry runs what brings messages from the outbox to Kafka, and what serves the
 // handlers.
-func (p *Pipeline) carry(g *errgroup.Group, ctx context.Context, database <-chan struct{}) {
+func (p *Pipeline) carry(ctx context.Context, g *errgroup.Group, database <-chan struct{}) {
 	after := func(run func(context.Context) error) { g.Go(func() error { return runAfter(ctx, database, run) }) }
 	after(p.parts.Relay.Run)
 	after(p.parts.Notifier.Run)
@@ -135,7 +135,7 @@ func (p *Pipeline) carry(g *errgroup.Group, ctx context.Context, database <-chan
 }
 
 // consume runs the handlers and the jobs.
-func (p *Pipeline) consume(g *errgroup.Group, ctx context.Context, database <-chan struct{}, jobs *schedule.Scheduler) {
+func (p *Pipeline) consume(ctx context.Context, g *errgroup.Group, database <-chan struct{}, jobs *schedule.Scheduler) {
 	if len(p.jobs) > 0 {
 		g.Go(func() error { return runAfter(ctx, database, jobs.Run) })
 	}
@@ -194,8 +194,8 @@ func (p *Pipeline) close() {
 	p.closePart("store", p.parts.Store.Close)
 }
 
-func (p *Pipeline) closePart(name string, close func() error) {
-	if err := close(); err != nil {
+func (p *Pipeline) closePart(name string, closing func() error) {
+	if err := closing(); err != nil {
 		p.cfg.Logger.Warn("close", "part", name, "error", err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -375,7 +374,7 @@ func TestTraces_GoFromTheWriterToTheConsumer(t *testing.T) {
 		}
 		create, send, consumed := byName["create orders"], byName["send orders"], byName["process orders"]
 		require.Equal(t, business.SpanContext().TraceID(), create.SpanContext.TraceID())
-		require.True(t, strings.Contains(taken[0].Headers["traceparent"], create.SpanContext.SpanID().String()))
+		require.Contains(t, taken[0].Headers["traceparent"], create.SpanContext.SpanID().String())
 		require.NotEqual(t, create.SpanContext.TraceID(), send.SpanContext.TraceID())
 		require.Equal(t, create.SpanContext.SpanID(), send.Links[0].SpanContext.SpanID())
 		require.Equal(t, create.SpanContext.TraceID(), send.Links[0].SpanContext.TraceID())

@@ -31,7 +31,7 @@ func TraceProcess(tracer oteltrace.Tracer, cfg ProcessConfig) message.HandlerMid
 	return func(next message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			before := msg.Context()
-			ctx, span := cfg.start(tracer, before, msg)
+			ctx, span := cfg.start(before, tracer, msg)
 			if !span.IsRecording() && !started(ctx, msg) {
 				span.End()
 				return next(msg)
@@ -56,7 +56,7 @@ func started(ctx context.Context, msg *message.Message) bool {
 		now.SpanID() != oteltrace.SpanContextFromContext(msg.Context()).SpanID()
 }
 
-func (c ProcessConfig) start(tracer oteltrace.Tracer, ctx context.Context, msg *message.Message) (context.Context, oteltrace.Span) {
+func (c ProcessConfig) start(ctx context.Context, tracer oteltrace.Tracer, msg *message.Message) (context.Context, oteltrace.Span) {
 	topic := message.SubscribeTopicFromCtx(ctx)
 	r, ok := record.From(ctx)
 	if ok {

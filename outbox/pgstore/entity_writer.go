@@ -75,8 +75,8 @@ func NewEntityWriter(db *sql.DB, query string, cfg EntityWriterConfig) (*EntityW
 		numbers[i] = params + 1 + i
 	}
 	w := &EntityWriter{db: db, query: query, params: params, cfg: cfg}
-	w.inserts.one.text = entityHead + query + fmt.Sprintf(entityOne, numbers...)
-	w.inserts.many.text = entityHead + query + fmt.Sprintf(entityMany, numbers...)
+	w.inserts.one.text = entityHead + query + fmt.Sprintf(entityOne, numbers...)   //nolint:staticcheck // numbers has the nine
+	w.inserts.many.text = entityHead + query + fmt.Sprintf(entityMany, numbers...) //nolint:staticcheck // numbers has the nine
 	return w, nil
 }
 

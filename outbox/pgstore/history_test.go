@@ -182,6 +182,7 @@ func explain(t *testing.T, s subject, query string) string {
 		require.NoError(t, rows.Scan(&line))
 		plan.WriteString(line + "\n")
 	}
+	require.NoError(t, rows.Err())
 	return plan.String()
 }
 

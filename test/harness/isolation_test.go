@@ -14,8 +14,8 @@ func TestNewDatabase_HasTheLinesThatWereAskedFor(t *testing.T) {
 	t.Parallel()
 	plain, both := harness.NewDatabase(t), harness.NewDatabase(t, migrations.Lines()...)
 	service := harness.NewDatabase(t, migrations.Service)
-	for name, has := range map[string][3]bool{"outbox": {true, true, false}, "notification": {false, true, true}} {
-		require.Equal(t, has, [3]bool{hasTable(t, plain, name), hasTable(t, both, name), hasTable(t, service, name)}, name)
+	for name, want := range map[string][3]bool{"outbox": {true, true, false}, "notification": {false, true, true}} {
+		require.Equal(t, want, [3]bool{hasTable(t, plain, name), hasTable(t, both, name), hasTable(t, service, name)}, name)
 	}
 }
 

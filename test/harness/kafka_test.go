@@ -2,7 +2,6 @@ package harness_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -141,5 +140,5 @@ func TestTwin_CannotBePaused(t *testing.T) {
 	t.Parallel()
 	k := harness.PrivateKafka(t, harness.KafkaConfig{Twin: true})
 	require.ErrorIs(t, k.Pause(), harness.ErrUnsupported)
-	require.True(t, errors.Is(harness.PrivateRedis(t, harness.RedisConfig{Twin: true}).Pause(), harness.ErrUnsupported))
+	require.ErrorIs(t, harness.PrivateRedis(t, harness.RedisConfig{Twin: true}).Pause(), harness.ErrUnsupported)
 }

@@ -128,7 +128,7 @@ func TestBatch_WhatNobodyIsToBlameForBreaksTheBatch(t *testing.T) {
 	err := handle(batchOf(t.Context(), newEvent("k1", 1, "same"), newEvent("k2", 2, "same")))
 	require.ErrorContains(t, err, "unique_at_commit")
 	var left *consumer.BatchError
-	require.False(t, errors.As(err, &left))
+	require.NotErrorAs(t, err, &left)
 	require.Zero(t, s.count(`SELECT count(*) FROM consumer_inbox`))
 }
 

@@ -69,7 +69,7 @@ type member struct {
 	chain message.HandlerFunc
 	dead  *deadLetterTopic
 	claim int64
-	ctx   context.Context //nolint:containedctx // of its claim
+	ctx   context.Context // of its claim
 	end   context.CancelFunc
 
 	mu      sync.Mutex

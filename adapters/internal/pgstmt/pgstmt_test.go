@@ -31,6 +31,7 @@ func TestStatement_GivesTheSamePreparedOrNot(t *testing.T) {
 		require.True(t, rows.Next())
 		require.NoError(t, rows.Scan(&n))
 		require.Equal(t, 3, n)
+		require.NoError(t, rows.Err())
 		require.NoError(t, rows.Close())
 	}
 	prepared := func() (n int) {

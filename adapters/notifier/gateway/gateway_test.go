@@ -109,7 +109,7 @@ func TestSend_TellsFinalAnswersFromPassingOnes(t *testing.T) {
 		require.Equal(t, test.status, answer.Status)
 		require.Equal(t, "because of this", answer.Reason)
 		for _, v := range verdicts {
-			require.Equal(t, v == test.want, errors.Is(err, v), "%d %v: %v", test.status, test.header, v)
+			require.Equal(t, errors.Is(test.want, v), errors.Is(err, v), "%d %v: %v", test.status, test.header, v)
 		}
 	}
 	for _, status := range []int{200, 201, 202, 204} {

@@ -19,7 +19,7 @@ type holding struct {
 	grant  Grant
 	asked  time.Time // when it was asked for
 
-	ctx      context.Context // the task's
+	ctx      context.Context //nolint:containedctx // the task's
 	cancel   context.CancelCauseFunc
 	upkeep   sync.WaitGroup // watch and keepAlive
 	taskDone chan struct{}
@@ -273,6 +273,6 @@ func (h *holding) Contain(ctx context.Context, task func(context.Context) error)
 }
 
 // OutcomeOf implements the seam to package schedule.
-func (h *holding) OutcomeOf(err error, stopping context.Context) string {
+func (h *holding) OutcomeOf(err error, stopping context.Context) string { //nolint:revive // it is judged, not waited for
 	return string(outcomeOf(err, stopping))
 }

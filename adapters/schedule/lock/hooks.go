@@ -120,7 +120,7 @@ func (l *contactLog) lost(name string, err error) {
 	if errors.Is(err, ErrStoreIsNew) {
 		text = "store of the locks grants none for now"
 	}
-	l.log.Warn(text, "lock", name, "error", err)
+	l.log.Warn(text, "lock", name, "error", err) //nolint:sloglint // a constant of the caller
 }
 
 func (l *contactLog) back(name string) {

@@ -32,7 +32,7 @@ const (
 )
 
 // outcomeOf judges a task's error; stopping is the context that tells it to stop.
-func outcomeOf(err error, stopping context.Context) Outcome {
+func outcomeOf(err error, stopping context.Context) Outcome { //nolint:revive // it is judged, not waited for
 	var panicked *PanicError
 	switch {
 	case err == nil:

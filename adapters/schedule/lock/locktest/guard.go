@@ -27,7 +27,7 @@ func guards(t *testing.T, l Locks) {
 	old := take(t, one, "a", short)
 	require.NoError(t, in(t, l.DB, func(tx *sql.Tx) error { return one.Guard(t.Context(), tx, old) }))
 	require.NoError(t, in(t, l.DB, func(tx *sql.Tx) error { return one.Guard(t.Context(), tx, old) }), "any number of times")
-	g, _ := takeSoon(t, other, "a")
+	g, _ := takeSoon(t, other)
 	require.NoError(t, in(t, l.DB, func(tx *sql.Tx) error { return other.Guard(t.Context(), tx, g) }))
 	require.ErrorIs(t, in(t, l.DB, func(tx *sql.Tx) error { return one.Guard(t.Context(), tx, old) }), lock.ErrLost)
 
@@ -50,7 +50,7 @@ func interleaving(t *testing.T, l Locks) {
 
 	second, third := make(chan time.Time, 1), make(chan error, 1)
 	go func() {
-		g, _ := takeSoon(t, other, "a")
+		g, _ := takeSoon(t, other)
 		third <- in(t, l.DB, func(tx *sql.Tx) error {
 			err := other.Guard(t.Context(), tx, g)
 			second <- time.Now()

@@ -77,12 +77,12 @@ func held(t *testing.T, p lock.Provider, name string) {
 	require.ErrorIs(t, err, lock.ErrNotAcquired)
 }
 
-// takeSoon waits for the lock and returns how long that took.
-func takeSoon(t *testing.T, p lock.Provider, name string) (lock.Grant, time.Duration) {
+// takeSoon waits for the lock a and returns how long that took.
+func takeSoon(t *testing.T, p lock.Provider) (lock.Grant, time.Duration) {
 	t.Helper()
 	began := time.Now()
 	for {
-		g, err := p.Acquire(t.Context(), NewRequest(name, long))
+		g, err := p.Acquire(t.Context(), NewRequest("a", long))
 		if err == nil {
 			return g, time.Since(began)
 		}
@@ -114,7 +114,7 @@ func askedAgain(t *testing.T, l Locks) {
 func lapses(t *testing.T, l Locks) {
 	one, other := l.Open(t)
 	first := take(t, one, "a", short)
-	second, waited := takeSoon(t, other, "a")
+	second, waited := takeSoon(t, other)
 	require.Greater(t, second.Fence, first.Fence)
 	require.Less(t, waited, patience)
 	held(t, one, "a")
@@ -137,7 +137,7 @@ func lostIsLost(t *testing.T, l Locks) {
 	claim := NewRequest("a", short)
 	old, err := one.Acquire(t.Context(), claim)
 	require.NoError(t, err)
-	g, _ := takeSoon(t, other, "a")
+	g, _ := takeSoon(t, other)
 	require.ErrorIs(t, one.Renew(t.Context(), old, long), lock.ErrLost)
 	require.ErrorIs(t, one.Release(t.Context(), old, 0), lock.ErrLost)
 	held(t, one, "a")
@@ -160,7 +160,7 @@ func released(t *testing.T, l Locks) {
 }
 
 func takeSoonAndRelease(t *testing.T, p lock.Provider) (lock.Grant, error) {
-	g, _ := takeSoon(t, p, "a")
+	g, _ := takeSoon(t, p)
 	return g, p.Release(t.Context(), g, 0)
 }
 
@@ -170,7 +170,7 @@ func leastTime(t *testing.T, l Locks) {
 	g := take(t, one, "a", long)
 	require.NoError(t, one.Release(t.Context(), g, 3*short))
 	held(t, other, "a")
-	takeSoon(t, other, "a")
+	takeSoon(t, other)
 	// Less the millisecond by which the clocks of two processes may differ in reading.
 	require.GreaterOrEqual(t, time.Since(asked), 3*short-5*time.Millisecond)
 }

@@ -102,8 +102,8 @@ ON CONFLICT (name) DO UPDATE SET lock_until = timezone('utc', CURRENT_TIMESTAMP)
 WHERE shedlock.name = $1 AND shedlock.lock_until <= timezone('utc', CURRENT_TIMESTAMP)`
 		unlock = `UPDATE shedlock SET lock_until = timezone('utc', CURRENT_TIMESTAMP) WHERE name = $1 AND locked_by = $2`
 	)
-	taking, err1 := b.db.Prepare(insert)
-	freeing, err2 := b.db.Prepare(unlock)
+	taking, err1 := b.db.PrepareContext(context.Background(), insert)
+	freeing, err2 := b.db.PrepareContext(context.Background(), unlock)
 	return func(ctx context.Context, name string) error {
 		if err := errors.Join(err1, err2); err != nil {
 			return err
