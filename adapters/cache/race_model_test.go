@@ -15,10 +15,10 @@ import (
 // log of events that its transactions left behind. Versions of an id rise over
 // deletion, as those of an aggregate do.
 type model struct {
-	mu   sync.Mutex
-	ids  []history
-	log  []cache.Put[thing] // in commit order
-	rng  func() uint64
+	mu  sync.Mutex
+	ids []history
+	log []cache.Put[thing] // in commit order
+	rng func() uint64
 }
 
 // history is of one id: live[v] tells what version v made of it. Version 0 is

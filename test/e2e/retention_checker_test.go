@@ -18,9 +18,9 @@ import (
 )
 
 // leaf is how many positions a partition of the retention test takes.
-const leaf = 500
+const leaf = 1000
 
-// smallPartitions has the log kept in small partitions, 40 of them ahead. Relays
+// smallPartitions has the log kept in small partitions, 20 of them ahead. Relays
 // and `millrace partitions make` leave both to the defaults of the SQL function.
 func (p *pipe) smallPartitions(t *testing.T) {
 	t.Helper()
@@ -31,7 +31,7 @@ func (p *pipe) smallPartitions(t *testing.T) {
 	var definition string
 	err := p.db.DB.QueryRow(`SELECT pg_get_functiondef('outbox_make_partitions(integer, bigint)'::regprocedure)`).Scan(&definition)
 	require.NoError(t, err)
-	smaller := strings.NewReplacer("ahead integer DEFAULT 4", "ahead integer DEFAULT 40", "DEFAULT 4000000", fmt.Sprint("DEFAULT ", leaf))
+	smaller := strings.NewReplacer("ahead integer DEFAULT 4", "ahead integer DEFAULT 20", "DEFAULT 4000000", fmt.Sprint("DEFAULT ", leaf))
 	_, err = p.db.DB.Exec(smaller.Replace(definition))
 	require.NoError(t, err)
 	code, _, stderr := p.millrace(t, "partitions", "make")
