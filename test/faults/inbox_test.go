@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/consumer/inbox"
 	"github.com/millrace-go/millrace/adapters/kafka"
 )
 
@@ -56,7 +57,9 @@ func TestInbox_ReplayOfEverythingAfterPruningChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
 	w.produce(200, keysOf(10)...)
-	in := w.inbox(w.db.DB)
+	pruned := make(chan int, 1)
+	in, err := inbox.New(w.db.DB, w.group, inbox.Config{Hooks: inbox.Hooks{Pruned: func(rows int, _ error) { pruned <- rows }}})
+	require.NoError(t, err)
 	run := func(done int) {
 		r := w.router(consumer.Config{})
 		r.Handle("pruned", w.topic, w.subscriber(kafka.SubscriberConfig{Concurrency: 4}), in.Handler(effect))
@@ -65,11 +68,14 @@ func TestInbox_ReplayOfEverythingAfterPruningChangesNothing(t *testing.T) {
 		require.NoError(t, stop())
 	}
 	run(200)
-	_, err := w.db.DB.ExecContext(t.Context(), `UPDATE consumer_inbox SET applied_at = applied_at - interval '40 days'`)
+	_, err = w.db.DB.ExecContext(t.Context(), `UPDATE consumer_inbox SET applied_at = applied_at - interval '40 days'`)
 	require.NoError(t, err)
-	pruned, err := in.Prune(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 200, pruned)
+	ctx, stopPruning := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- in.Run(ctx) }()
+	require.Equal(t, 200, <-pruned)
+	stopPruning()
+	require.NoError(t, <-ended)
 
 	back := kadm.Offsets{}
 	for p := range int32(2) {

@@ -31,14 +31,35 @@ func (e *Example) End() {
 	}
 }
 
-func (e *Example) Helper()                   {}
-func (e *Example) Name() string              { return "Example" }
-func (e *Example) Context() context.Context  { return e.ctx }
-func (e *Example) Cleanup(f func())          { e.cleanups = append(e.cleanups, f) }
-func (e *Example) Log(args ...any)           { fmt.Println(args...) }
-func (e *Example) Logf(f string, a ...any)   { fmt.Printf(f+"\n", a...) }
-func (e *Example) Error(args ...any)         { fmt.Println(args...) }
+// Helper does nothing.
+func (e *Example) Helper() {}
+
+// Name is the same for every example.
+func (e *Example) Name() string { return "Example" }
+
+// Context ends with End.
+func (e *Example) Context() context.Context { return e.ctx }
+
+// Cleanup has End call f.
+func (e *Example) Cleanup(f func()) { e.cleanups = append(e.cleanups, f) }
+
+// Log prints.
+func (e *Example) Log(args ...any) { fmt.Println(args...) }
+
+// Logf prints.
+func (e *Example) Logf(f string, a ...any) { fmt.Printf(f+"\n", a...) }
+
+// Error prints.
+func (e *Example) Error(args ...any) { fmt.Println(args...) }
+
+// Errorf prints.
 func (e *Example) Errorf(f string, a ...any) { fmt.Printf(f+"\n", a...) }
-func (e *Example) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
+
+// Fatal panics, which fails the example.
+func (e *Example) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
+
+// Fatalf panics, which fails the example.
 func (e *Example) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
-func (e *Example) FailNow()                  { panic("the example failed") }
+
+// FailNow panics, which fails the example.
+func (e *Example) FailNow() { panic("the example failed") }

@@ -13,16 +13,20 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer/internal/missing"
 )
 
-// BulkEffect is Effect for many messages, all of them new, in order: one
-// statement can then write the rows of all.
-type BulkEffect func(ctx context.Context, tx *sql.Tx, msgs []*message.Message) error
+// bulkEffect is Effect for many messages.
+type bulkEffect func(ctx context.Context, tx *sql.Tx, msgs []*message.Message) error
 
-// Bulk is Batch for a BulkEffect. When it fails, it is called forever smaller
-// parts of the batch, until it fails for single messages.
-func (i *Inbox) Bulk(effect BulkEffect) consumer.BatchFunc {
+// Bulk is Batch for an effect of many messages, all of them new, in order: one
+// statement can then write the rows of all. If effect fails, it is called again for
+// each half of the batch, and so on, until only single messages fail.
+func (i *Inbox) Bulk(effect func(ctx context.Context, tx *sql.Tx, msgs []*message.Message) error) consumer.BatchFunc {
 	if effect == nil {
 		return missing.Batch
 	}
+	return i.bulk(effect)
+}
+
+func (i *Inbox) bulk(effect bulkEffect) consumer.BatchFunc {
 	return i.batches(func(ctx context.Context, tx *sql.Tx, w *work, todo []*item) error {
 		if w.careful {
 			for at := 0; at < len(todo); at += chunk {
@@ -55,7 +59,7 @@ func (w *work) broken(ctx context.Context, items []*item, err error) error {
 }
 
 // halve makes the effect of items behind a savepoint, or of each half, and so on.
-func (effect BulkEffect) halve(ctx context.Context, tx *sql.Tx, w *work, set string, items []*item) error {
+func (effect bulkEffect) halve(ctx context.Context, tx *sql.Tx, w *work, set string, items []*item) error {
 	var todo []*item
 	for _, it := range items {
 		if !it.failed {
@@ -87,7 +91,7 @@ func (effect BulkEffect) halve(ctx context.Context, tx *sql.Tx, w *work, set str
 }
 
 // call calls the effect; its panic is an error.
-func (effect BulkEffect) call(ctx context.Context, tx *sql.Tx, items []*item) (err error) {
+func (effect bulkEffect) call(ctx context.Context, tx *sql.Tx, items []*item) (err error) {
 	if len(items) == 0 {
 		return nil
 	}

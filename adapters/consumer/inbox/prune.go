@@ -16,11 +16,13 @@ import (
 // milliseconds of work.
 const pruneBatch = 1000
 
-// Run prunes every PruneEvery until ctx ends, and returns nil then. Errors are
+// Run prunes at once and then every PruneEvery until ctx ends, and returns nil then: it
+// replaces the rows of the group that are older than Retention, as the package
+// describes. It works in many small transactions, and consumers go on. Errors are
 // reported to Hooks.Pruned. Any number of processes may run it.
 func (i *Inbox) Run(ctx context.Context) error {
 	for {
-		rows, err := i.Prune(ctx)
+		rows, err := i.prune(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -37,10 +39,10 @@ func (i *Inbox) Run(ctx context.Context) error {
 	}
 }
 
-// Prune replaces the rows of the group that are older than Retention, as the
+// prune replaces the rows of the group that are older than Retention, as the
 // package describes, and returns how many. It works in many small transactions;
 // consumers go on meanwhile.
-func (i *Inbox) Prune(ctx context.Context) (rows int, err error) {
+func (i *Inbox) prune(ctx context.Context) (rows int, err error) {
 	sources, err := i.allSources(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("prune inbox: %w", err)

@@ -2,6 +2,7 @@ package quarantine_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
@@ -11,10 +12,29 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/quarantine"
+	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/outbox/record"
 	"github.com/millrace-go/millrace/test/harness"
 	"github.com/millrace-go/millrace/test/lab"
 )
+
+func shipInOrder(db *sql.DB, router *consumer.Router, sub message.Subscriber, ship message.NoPublishHandlerFunc) error {
+	q, err := quarantine.New(db, quarantine.Config{})
+	if err != nil {
+		return err
+	}
+	router.Handle("shipping", "order.v1", sub, ship, consumer.WithAround(q.Middleware())) // HandleBatch likewise
+	return nil
+}
+
+func shipPatiently(router *consumer.Router, sub *kafka.Subscriber, ship message.NoPublishHandlerFunc) error {
+	b, err := consumer.NewBreaker(consumer.BreakerConfig{Pauser: sub})
+	if err != nil {
+		return err
+	}
+	router.Handle("patient shipping", "order.v1", sub, ship, consumer.WithBreaker(b)) // HandleBatch likewise
+	return nil
+}
 
 // orders is a subscriber that delivers the records of one partition, one at a time, as
 // package kafka's does.
@@ -39,9 +59,9 @@ func (o *orders) Subscribe(ctx context.Context, topic string) (<-chan *message.M
 
 func (o *orders) Close() error { return nil }
 
-// shipInOrder handles an order of each customer, and prints what became of it. The
-// order at offset 0 cannot be shipped.
-func shipInOrder(ctx context.Context, q *quarantine.Quarantine, customers ...string) error {
+// handle handles an order of each customer, and prints what became of it. The order at
+// offset 0 cannot be shipped.
+func handle(ctx context.Context, db *sql.DB, customers ...string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	sub := &orders{customers, make(chan struct{})}
@@ -56,12 +76,15 @@ func shipInOrder(ctx context.Context, q *quarantine.Quarantine, customers ...str
 	if err != nil {
 		return err
 	}
-	router.Handle("shipping", "order.v1", sub, func(msg *message.Message) error {
+	ship := func(msg *message.Message) error {
 		if msg.UUID == "0" {
 			return consumer.Fatal(errors.New("the order has no address"))
 		}
 		return nil
-	}, consumer.WithAround(q.Middleware()))
+	}
+	if err := shipInOrder(db, router, sub, ship); err != nil {
+		return err
+	}
 	return router.Run(ctx)
 }
 
@@ -71,11 +94,7 @@ func Example() {
 	t := lab.NewExample()
 	defer t.End()
 
-	q, err := quarantine.New(harness.NewDatabase(t).DB, quarantine.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := shipInOrder(t.Context(), q, "ann", "ann", "bob"); err != nil {
+	if err := handle(t.Context(), harness.NewDatabase(t).DB, "ann", "ann", "bob"); err != nil {
 		t.Fatal(err)
 	}
 	// Output:
@@ -84,17 +103,32 @@ func Example() {
 	// bob 2 done
 }
 
+// A handler that waits for what it depends on.
+func Example_breaker() {
+	sub, err1 := kafka.NewSubscriber("shipping", kafka.Config{Brokers: []string{"localhost:9092"}}, kafka.SubscriberConfig{Concurrency: 16})
+	router, err2 := consumer.New(gochannel.NewGoChannel(gochannel.Config{}, watermill.NopLogger{}), consumer.Config{})
+	if err := errors.Join(err1, err2); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer sub.Close()
+	err := shipPatiently(router, sub, func(*message.Message) error { return nil })
+	fmt.Println(err, router.Validate()) // nothing is connected to yet
+	// Output: <nil> <nil>
+}
+
 // An order that cannot be shipped is given up. The next one of its customer may then
 // be replayed.
 func ExampleQuarantine_Release() {
 	t := lab.NewExample()
 	defer t.End()
 
-	q, err := quarantine.New(harness.NewDatabase(t).DB, quarantine.Config{})
-	if err != nil {
+	db := harness.NewDatabase(t).DB
+	if err := handle(t.Context(), db, "ann", "ann"); err != nil {
 		t.Fatal(err)
 	}
-	if err := shipInOrder(t.Context(), q, "ann", "ann"); err != nil {
+	q, err := quarantine.New(db, quarantine.Config{}) // in any process
+	if err != nil {
 		t.Fatal(err)
 	}
 	all := quarantine.Filter{Group: "shipping", Topic: "order.v1"}
