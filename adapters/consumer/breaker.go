@@ -13,6 +13,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/failure"
 )
 
 // Breaker keeps a failing dependency from turning a whole topic into dead letters.
@@ -220,6 +221,6 @@ func (b *Breaker) judge(ctx context.Context, err error) weight {
 
 // usedUp reports the error of a delivery that used up its retries.
 func usedUp(err error) bool {
-	f, ok := errors.AsType[*FailureError](err)
+	f, ok := errors.AsType[*failure.Error](err)
 	return ok && (f.Disposition == deadletter.DispositionExhausted || f.Disposition == deadletter.DispositionTimeout)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/failure"
 	"github.com/millrace-go/millrace/adapters/consumer/internal/records"
 	"github.com/millrace-go/millrace/adapters/internal/backoff"
 	"github.com/millrace-go/millrace/outbox"
@@ -90,7 +91,7 @@ func (c *deadLetterConfig) failure(ctx context.Context, src *record.Record, err 
 	if c.tracer != nil {
 		f.Traceparent = c.tracer.Traceparent(ctx)
 	}
-	if given, ok := errors.AsType[*FailureError](err); ok {
+	if given, ok := errors.AsType[*failure.Error](err); ok {
 		f.Attempts, f.Disposition, f.Err = given.Attempts, given.Disposition, given.Err
 	} else {
 		f.Disposition = dispositionOf(err, c.classify(err))

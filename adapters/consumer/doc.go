@@ -33,5 +33,9 @@
 // letters, and package deadletter lists and replays dead letters. [Middlewares]
 // returns the chain for a stock message.Router.
 //
+// # For implementers
+//
+// [BatchSubscriber], [Pauser], [Tracer]
+//
 // Reference code: no compatibility promise before 1.0.
 package consumer

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/failure"
 )
 
 // Sentinels of failures that no retry can fix. Wrap them with %w.
@@ -114,26 +115,11 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// FailureError is the error of a delivery whose retries are used up or useless, as
-// middlewares of WithAround see it.
-type FailureError struct {
-	Attempts    int // deliveries to the handler, the first one included
-	Disposition deadletter.Disposition
-	Err         error // of the last attempt
-}
-
-func (e *FailureError) Error() string {
-	return fmt.Sprintf("%s after %d attempts: %v", e.Disposition, e.Attempts, e.Err)
-}
-
-// Unwrap returns the error of the last attempt.
-func (e *FailureError) Unwrap() error { return e.Err }
-
 // handlerError strips what this package wrapped around the handler's error.
 func handlerError(err error) error {
 	for {
 		switch e := err.(type) { //nolint:errorlint // only the outermost layers are ours to strip
-		case *FailureError:
+		case *failure.Error:
 			err = e.Err
 		case *verdictError:
 			err = e.err

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/millrace-go/millrace/adapters/consumer/internal/failure"
 	"github.com/millrace-go/millrace/adapters/internal/backoff"
 )
 
@@ -15,6 +16,9 @@ func (p Policy) Delay(retry int, random float64) (time.Duration, bool) { return 
 
 // Validate names every field that is out of range.
 func (p Policy) Validate() error { return p.validate() }
+
+// FailureError is what middlewares of WithAround see of a delivery that is given up.
+type FailureError = failure.Error
 
 // MaxJitter is the largest jitter.
 const MaxJitter = maxJitter

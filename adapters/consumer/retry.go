@@ -7,6 +7,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/failure"
 )
 
 // retryConfig configures a retrier.
@@ -17,7 +18,7 @@ type retryConfig struct {
 }
 
 // newRetry is a middleware that repeats a failed delivery by its policy and returns
-// a FailureError when it gives up. It keeps the cap of Policy.PerMinute for all
+// a failure.Error when it gives up. It keeps the cap of Policy.PerMinute for all
 // messages that pass it. A wait ends with the message's context; a failure under an
 // ended context is ErrUnfinished.
 func newRetry(cfg retryConfig) message.HandlerMiddleware {
@@ -45,7 +46,7 @@ func (cfg *retryConfig) handle(spent *allowance, msg *message.Message, next mess
 		verdict := cfg.classify(err)
 		wait, more := cfg.policy.delay(attempt, rand.Float64())
 		if verdict == VerdictFatal || !more || !spent.take(d, wait, time.Now()) {
-			return nil, &FailureError{Attempts: attempt, Disposition: dispositionOf(err, verdict), Err: err}
+			return nil, &failure.Error{Attempts: attempt, Disposition: dispositionOf(err, verdict), Err: err}
 		}
 		cfg.hooks.Retrying(RetryInfo{Delivery: d.Delivery, Err: err, Wait: wait})
 		if !delivery.Sleep(ctx, wait) {

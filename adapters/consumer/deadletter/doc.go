@@ -20,4 +20,8 @@
 // that of package audit, also stores who resolved what, when and why.
 //
 // [List] and [Summarize] show what there is, and [Preview] what an action would do.
+//
+// # For implementers
+//
+// [AuditLog], [Entry], [Operation], [Quarantine], [Reader]
 package deadletter

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-go/millrace/adapters/consumer"
 	"github.com/millrace-go/millrace/adapters/consumer/deadletter"
 	"github.com/millrace-go/millrace/adapters/consumer/internal/delivery"
+	"github.com/millrace-go/millrace/adapters/consumer/internal/failure"
 	"github.com/millrace-go/millrace/adapters/internal/problems"
 	"github.com/millrace-go/millrace/outbox/record"
 )
@@ -130,7 +131,7 @@ func (h *handling) pass(msg *message.Message, next message.HandlerFunc, waits bo
 
 // makeWait makes the record wait behind the one at offset first.
 func (h *handling) makeWait(first int64) error {
-	return h.enter(&consumer.FailureError{
+	return h.enter(&failure.Error{
 		Disposition: deadletter.DispositionQuarantined,
 		Err:         fmt.Errorf("%w for %s/%d/%d", ErrWaiting, h.entry.Topic, h.entry.Partition, first),
 	})
