@@ -51,17 +51,6 @@ func closeInvoices(ctx context.Context, db *sql.DB) error {
 
 // docs/jobs.md: to here
 
-// A scheduler for a service: it runs beside everything else that the service does.
-func Example() {
-	var (
-		ctx context.Context // ends when the process is told to stop
-		db  *sql.DB         // opened with pgstore.Open; millrace migrate up made the tables
-	)
-	if err := runJobs(ctx, db); err != nil {
-		fmt.Println(err)
-	}
-}
-
 // What a cron expression means, and which are refused.
 func ExampleParseSchedule() {
 	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

@@ -30,7 +30,7 @@ func TestConsumersPage_ShowsCodeThatIsCompiled(t *testing.T) {
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
 	require.NotEmpty(t, blocks)
 	for _, b := range blocks {
-		require.Contains(t, compiled.String(), b[1])
+		require.True(t, strings.Contains(compiled.String(), b[1]), "no test file has this block:\n%s", b[1])
 	}
 	require.LessOrEqual(t, strings.Count(blocks[0][1], "\n"), 25)
 }

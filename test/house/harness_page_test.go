@@ -26,7 +26,7 @@ func TestHarnessPage_ShowsCodeThatIsCompiled(t *testing.T) {
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
 	require.Len(t, blocks, 4)
 	for _, b := range blocks {
-		require.Contains(t, compiled.String(), b[1])
+		require.True(t, strings.Contains(compiled.String(), b[1]), "no test file has this block:\n%s", b[1])
 	}
 }
 

@@ -44,7 +44,7 @@ func TestReadme_ShowsCodeThatIsCompiled(t *testing.T) {
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(readme), -1)
 	require.Len(t, blocks, 2)
 	for _, b := range blocks {
-		require.Contains(t, compiled.String(), b[1])
+		require.True(t, strings.Contains(compiled.String(), b[1]), "no test file has this block:\n%s", b[1])
 	}
 }
 
