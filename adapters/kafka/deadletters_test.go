@@ -170,12 +170,12 @@ func TestDeadLetters_WaitForTheCoordinatorOfTheirGroup(t *testing.T) {
 
 			commits := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: code, Count: refusals})
 			require.NoError(t, d.Commit(t.Context(), "thing.v1.dlt", "replayer", 0, 7, "text"))
-			require.EqualValues(t, refusals, commits.Hits())
+			require.Equal(t, refusals, commits.Hits())
 
 			reads := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: code, Count: refusals})
 			offsets, metadata, err := d.Progress(t.Context(), "thing.v1.dlt", "replayer")
 			require.NoError(t, err)
-			require.EqualValues(t, refusals, reads.Hits())
+			require.Equal(t, refusals, reads.Hits())
 			require.Equal(t, map[int32]int64{0: 7}, offsets)
 			require.Equal(t, map[int32]string{0: "text"}, metadata)
 

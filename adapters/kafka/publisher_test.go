@@ -73,7 +73,7 @@ func TestPublisher_VetDoesNotBelieveAtOnceThatATopicIsMissing(t *testing.T) {
 	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: topic, Err: kerr.UnknownTopicOrPartition, Count: 2})
 	e := numbered(topic, 1, 1, 10)[0]
 	require.NoError(t, newPublisher(t, brokers).Vet(t.Context(), &e))
-	require.Equal(t, 2, int(fault.Hits()))
+	require.Equal(t, 2, fault.Hits())
 }
 
 func TestPublisher_VetRefusesNothingWhileNoBrokerAnswers(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 // reports goes to the example's output.
 type Example struct {
 	testing.TB
-	ctx      context.Context //nolint:containedctx // of the example
+	ctx      context.Context
 	cancel   context.CancelFunc
 	cleanups []func()
 }

@@ -214,7 +214,7 @@ func (s *show) watch(ctx context.Context, work func(context.Context) error, done
 			return err
 		case <-ctx.Done():
 			if work != nil {
-				_ = <-finished
+				<-finished //nolint:errcheck // that the time is up comes first
 			}
 			return ctx.Err()
 		case <-deadline.C:
