@@ -103,7 +103,7 @@ func (b *cacheBench) run(ctx context.Context) error {
 	running, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- store.Run(running) }() // for the near layer
-	defer func() { stop(); <-done }() //nolint:errcheck // it ends because it was stopped
+	defer func() { stop(); <-done }()          //nolint:errcheck // it ends because it was stopped
 	steps, err := b.steps(ctx, store)
 	if err != nil {
 		return err
