@@ -9,14 +9,15 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // In the examples t is what a test gets as *testing.T.
 
 // A store is given to the writer, and to the relay.
 func ExampleStore() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 	db := harness.NewDatabase(t).DB // your pool; package sql makes the tables
 
 	store, err := pgstore.New(db, pgstore.Config{})
@@ -49,8 +50,8 @@ func ExampleStore() {
 // A rename with a version check: entity and event take one round trip, and a
 // rename that comes too late publishes nothing.
 func ExampleEntityWriter() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 	db := harness.NewDatabase(t).DB
 	if _, err := db.ExecContext(t.Context(), `CREATE TABLE account (id text, name text, version bigint); INSERT INTO account VALUES ('a-1', 'Ada', 1)`); err != nil {
 		t.Fatal(err)
@@ -79,8 +80,8 @@ func ExampleEntityWriter() {
 // A listener lets the relay of this process be idle until a notifier, here or in
 // another process, says that something was committed.
 func ExampleListener() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 	db := harness.NewDatabase(t)
 	ctx, stop := context.WithCancel(t.Context())
 
@@ -117,8 +118,8 @@ func ExampleListener() {
 
 // The history reads what was delivered long ago, by position, key or aggregate.
 func ExampleStore_History() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 	db := harness.NewDatabase(t).DB
 	if _, err := db.ExecContext(t.Context(), `SELECT outbox_append('account.v1', k, 'opened') FROM unnest(ARRAY['a-1', 'a-2', 'a-1']) AS k`); err != nil {
 		t.Fatal(err)

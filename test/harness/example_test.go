@@ -10,13 +10,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // In the examples t is what a test gets as *testing.T.
 
 func ExampleNewDatabase() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	db := harness.NewDatabase(t) // has Millrace's tables, and is dropped at the end
 	_, err := db.DB.ExecContext(t.Context(), `INSERT INTO outbox (topic, key, payload) VALUES ('orders', 'o-1', 'paid')`)
@@ -30,8 +31,8 @@ func ExampleNewDatabase() {
 }
 
 func ExampleTopic() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	brokers, topic := harness.Brokers(t), harness.Topic(t, 1)
 	produceText(t.Context(), brokers, topic, "o-1", "paid", "shipped")
@@ -44,8 +45,8 @@ func ExampleTopic() {
 }
 
 func ExampleRedis() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	mine, other := harness.Redis(t), harness.Redis(t) // two tests' databases
 	mine.Set(t.Context(), "status", "sent", time.Minute)
@@ -54,8 +55,8 @@ func ExampleRedis() {
 }
 
 func ExampleAwait() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	brokers, topic := harness.Brokers(t), harness.Topic(t, 1)
 	go produceText(t.Context(), brokers, topic, "o-1", "paid") // a service at work
@@ -70,8 +71,8 @@ func ExampleAwait() {
 }
 
 func ExampleProxy() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	server := harness.PrivateRedis(t, harness.RedisConfig{Twin: true})
 	proxy := harness.NewProxy(t, server.Addr())
@@ -90,8 +91,8 @@ func ExampleProxy() {
 }
 
 func ExamplePrivatePostgres() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	server := harness.PrivatePostgres(t, harness.PostgresConfig{Settings: map[string]string{"max_connections": "20"}})
 	db := harness.DatabaseOn(t, server)
@@ -115,8 +116,8 @@ func ExamplePrivatePostgres() {
 }
 
 func ExamplePrivateKafka() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	server := harness.PrivateKafka(t, harness.KafkaConfig{Twin: true}) // the in-process twin: no Java needed
 	topic := harness.TopicOn(t, server.Brokers(), 1)
@@ -129,8 +130,8 @@ func ExamplePrivateKafka() {
 }
 
 func ExampleAssertOrder() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	records := []harness.Record{
 		{Offset: 0, Key: []byte("o-1"), Value: []byte("1")},
@@ -145,8 +146,8 @@ func ExampleAssertOrder() {
 }
 
 func ExampleAssertComplete() {
-	t := newTest()
-	defer t.end()
+	t := lab.NewExample()
+	defer t.End()
 
 	records := []harness.Record{{Value: []byte("a")}, {Value: []byte("b")}, {Value: []byte("a")}}
 	duplicates := harness.AssertComplete(t, records, func(r harness.Record) string { return string(r.Value) }, []string{"a", "b", "c"})

@@ -33,18 +33,25 @@ func TestCustomer_RenamesReachKafka(t *testing.T) {
 // package pipeline builds and runs.
 func TestReadme_ShowsCodeThatIsCompiled(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	requireBlocks(t, "../../README.md", 2, "../../docs/embedding.md", "readme_test.go")
+}
+
+// requireBlocks checks that page has n blocks of Go code, and that each stands in one
+// of files.
+func requireBlocks(t *testing.T, page string, n int, files ...string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
 	require.NoError(t, err)
 	var compiled strings.Builder
-	for _, file := range []string{"../../docs/embedding.md", "readme_test.go"} {
-		text, err := os.ReadFile(file)
+	for _, file := range files {
+		code, err := os.ReadFile(file)
 		require.NoError(t, err)
-		compiled.Write(text)
+		compiled.Write(code)
 	}
-	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(readme), -1)
-	require.Len(t, blocks, 2)
+	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	require.Len(t, blocks, n)
 	for _, b := range blocks {
-		require.True(t, strings.Contains(compiled.String(), b[1]), "no test file has this block:\n%s", b[1])
+		require.True(t, strings.Contains(compiled.String(), b[1]), "no file has this block of %s:\n%s", page, b[1])
 	}
 }
 
