@@ -3,7 +3,6 @@ package cache_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 // thing is what the tests cache.
@@ -99,25 +99,8 @@ func client(t testing.TB, like *redis.Client) *redis.Client {
 	t.Helper()
 	return clientOf(t, &redis.Options{
 		Addr: like.Options().Addr, DB: like.Options().DB, PoolSize: 250,
-		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), network, addr)
-			return patientConn{conn}, err
-		},
+		Dialer: lab.DialPatiently,
 	})
-}
-
-// patientConn puts off the deadlines of reads and writes by a minute.
-type patientConn struct{ net.Conn }
-
-func (c patientConn) SetDeadline(t time.Time) error      { return c.Conn.SetDeadline(later(t)) }
-func (c patientConn) SetReadDeadline(t time.Time) error  { return c.Conn.SetReadDeadline(later(t)) }
-func (c patientConn) SetWriteDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(later(t)) }
-
-func later(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.Add(time.Minute)
 }
 
 // clientOf returns a client that waits as long as a cache may, a second.

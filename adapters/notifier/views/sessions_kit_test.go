@@ -23,6 +23,7 @@ import (
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
 	"github.com/millrace-go/millrace/test/harness"
+	"github.com/millrace-go/millrace/test/lab"
 )
 
 const (
@@ -35,10 +36,18 @@ const (
 func hardened(t *testing.T, of *redis.Options) *redis.Client {
 	t.Helper()
 	opt := cache.Options(of.Addr)
-	opt.DB = of.DB
+	opt.DB, opt.Dialer = of.DB, of.Dialer
 	rdb := redis.NewClient(opt)
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
+}
+
+// answering is the test's database of a Redis server that answers, for which
+// clients wait however busy the machine is.
+func answering(t *testing.T) *redis.Options {
+	t.Helper()
+	of := harness.Redis(t).Options()
+	return &redis.Options{Addr: of.Addr, DB: of.DB, Dialer: lab.DialPatiently}
 }
 
 // ownRedis is a Redis server that the test may break.

@@ -24,7 +24,7 @@ import (
 func TestSessions_PassTheCacheContract(t *testing.T) {
 	t.Parallel()
 	apptest.ExerciseSessionCache(t, func(t *testing.T, reader app.AccountReader) app.SessionCache {
-		store, err := cache.NewStore(hardened(t, harness.Redis(t).Options()), cache.StoreConfig{})
+		store, err := cache.NewStore(hardened(t, answering(t)), cache.StoreConfig{})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, store.Close()) })
 		s, err := views.NewSessions(store, reader, views.SessionsConfig{})
@@ -35,7 +35,7 @@ func TestSessions_PassTheCacheContract(t *testing.T) {
 
 func world(t *testing.T) nodeConfig {
 	t.Helper()
-	return nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: harness.Redis(t).Options()}
+	return nodeConfig{dsn: harness.NewDatabase(t, migrations.Lines()...).DSN, redis: answering(t)}
 }
 
 func TestAuthenticate_AnswersAValidTokenWithoutAnySQL(t *testing.T) {
