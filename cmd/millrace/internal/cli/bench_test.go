@@ -137,7 +137,7 @@ func TestBenchWrite_ComparesTransactionsWithAndWithout(t *testing.T) {
 	}
 	require.Positive(t, report.Ratios.WithVsWithout)
 	for _, clients := range []string{"1", "3"} {
-		for _, name := range []string{"with_vs_without", "unprepared_vs_without", "together_vs_without", "entity_writer_commit_vs_without", "entity_writer_commit_vs_without_transaction"} {
+		for _, name := range []string{"with_vs_without", "unprepared_vs_without", "entity_writer_vs_without", "entity_writer_commit_vs_without", "entity_writer_commit_vs_without_transaction"} {
 			s := report.Ratios.At[clients][name]
 			s.holds(t, 2, name)
 			require.Positive(t, s.Median)

@@ -65,7 +65,7 @@ func TestCacheInspect_ShowsAnEntry(t *testing.T) {
 	require.NoError(t, rdb.Set(t.Context(), "other", "thing", 0).Err())
 	got = run(t, nil, "cache", "inspect", "other", "--redis", url)
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.stderr, "no entry of a cache")
+	require.Contains(t, got.stderr, "it is not an entry of a cache")
 }
 
 func TestCacheInvalidate_ActsOnlyWithYes(t *testing.T) {

@@ -138,5 +138,5 @@ func TestReplay_RefusesWhatMakesNoSense(t *testing.T) {
 	}
 	got := run(t, nil, "replay", "--postgres", harness.NewDatabase(t).DSN, "--from", "7", "--to", "3")
 	require.Equal(t, 2, got.code)
-	require.Contains(t, got.stderr, "To: is before From")
+	require.Contains(t, got.stderr, "To: must be at least From (7), is 3")
 }
