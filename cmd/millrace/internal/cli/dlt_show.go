@@ -36,18 +36,26 @@ func newShownMessage(l *deadletter.Message) shownMessage {
 
 func (a *app) dltShow() *cobra.Command {
 	var d dltFlags
+	var place string
 	var partition int32
 	var offset int64
 	return a.command(spec{
 		use: "show", short: "Show one dead letter with its headers and bytes",
-		example:  "  millrace dlt show --topic notification.v1 --partition 0 --offset 12",
+		example:  "  millrace dlt show --topic order.v1 --place 0/12",
 		settings: dltUse,
 		flags: func(f *pflag.FlagSet) {
 			d.addTopic(f)
-			f.Int32Var(&partition, "partition", 0, "partition of the dead-letter topic")
-			f.Int64Var(&offset, "offset", 0, "offset in that partition")
+			f.StringVar(&place, "place", "", "partition/offset in the dead-letter topic, as dlt list prints it")
+			f.Int32Var(&partition, "partition", 0, "instead of --place: its partition")
+			f.Int64Var(&offset, "offset", -1, "instead of --place: its offset")
 		},
 		run: func(ctx context.Context, c *call, _ []string) error {
+			if place == "" && offset >= 0 {
+				place = fmt.Sprintf("%d/%d", partition, offset)
+			}
+			if n, err := fmt.Sscanf(place+"\n", "%d/%d\n", &partition, &offset); n != 2 || err != nil || partition < 0 || offset < 0 {
+				return usageError{fmt.Errorf("--place: is %q: give partition/offset as millrace dlt list prints it, such as 0/12", place)}
+			}
 			d.partitions, d.from, d.to = []int32{partition}, offset, offset+1
 			var found *deadletter.Message
 			err := c.eachMessage(ctx, &d, true, func(l *deadletter.Message) error { found = l; return errEnough })
@@ -55,7 +63,7 @@ func (a *app) dltShow() *cobra.Command {
 			case err != nil:
 				return err
 			case found == nil:
-				return fmt.Errorf("there is no dead letter at partition %d, offset %d of %s", partition, offset, d.deadLetterTopic())
+				return fmt.Errorf("there is no dead letter at %s of %s: millrace dlt list --done shows those there are", place, d.deadLetterTopic())
 			}
 			return c.printMessage(found, d.asJSON)
 		},

@@ -91,8 +91,13 @@ func TestDLT_ListsShowsAndReplaysOnce(t *testing.T) {
 	require.Equal(t, 4, found[0].Attempts)
 	require.Equal(t, 1, found[1].SourcePartition)
 	require.Equal(t, 7, found[0].SourceOffset)
-	require.Contains(t, b.dlt("show", "--partition", "1", "--offset", "0").out, `bytes\x00of mailer`)
-	require.Equal(t, 1, b.try("show", "--offset", "9").code)
+	require.Contains(t, b.dlt("show", "--place", "1/0").out, `bytes\x00of mailer`)
+	require.Equal(t, 1, b.try("show", "--place", "0/9").code)
+	for _, bad := range []string{"", "1", "1/", "1/2/3", "-1/0", "0/x"} {
+		got := b.try("show", "--place", bad)
+		require.Equal(t, 2, got.code, bad)
+		require.Contains(t, got.stderr, "give partition/offset")
+	}
 
 	dry := b.dlt("replay", "--group", "views")
 	require.Contains(t, dry.out, "would replay 1 of 2")
@@ -143,7 +148,7 @@ func TestDLT_WhatIsResolvedIsNoLongerOpenAndSaysByWhomAndWhy(t *testing.T) {
 	require.Equal(t, []string{"replayed", "skipped", "discarded", "discarded", "parked", "replayed"}, states)
 	require.Equal(t, "fixed by hand", done[1].Decision.Note)
 	require.Contains(t, done[1].Decision.Actor, "@")
-	require.Contains(t, b.dlt("show", "--offset", "2").out, ": test data")
+	require.Contains(t, b.dlt("show", "--partition", "0", "--offset", "2").out, ": test data")
 
 	parked := harness.ReadTopic(t, b.brokers, b.topic+".parking")
 	require.Len(t, parked, 1)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/millrace-go/millrace/cmd/millrace/internal/config"
 )
 
 // flags is the hook by which a command adds flags of its own.
@@ -101,6 +103,9 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // badValue says what f takes instead of v.
 func badValue(f *pflag.Flag, v string, err error) error {
+	if renamed := (config.RenamedError{}); errors.As(err, &renamed) {
+		return fmt.Errorf("--%s: %w", f.Name, renamed)
+	}
 	switch f.Value.Type() {
 	case "int", "int32", "int64":
 		return fmt.Errorf("--%s: is %q: give a whole number", f.Name, v)

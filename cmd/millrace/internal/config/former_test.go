@@ -16,8 +16,8 @@ func TestLoad_AFormerNameIsAnsweredWithTheNewOne(t *testing.T) {
 		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 		config.AddFlags(fs, use)
 		require.NotContains(t, fs.FlagUsages(), former)
-		require.ErrorContains(t, fs.Parse([]string{"--" + former}), "it is now called --"+now)
-		require.ErrorContains(t, fs.Parse([]string{"--" + former + "=2s"}), "it is now called --"+now)
+		require.ErrorContains(t, fs.Parse([]string{"--" + former}), "is now called --"+now)
+		require.ErrorContains(t, fs.Parse([]string{"--" + former + "=2s"}), "is now called --"+now)
 	}
 	env := map[string]string{"MILLRACE_NO_DOORBELL": "true", "MILLRACE_SETTLE": "2s"}
 	file := write(t, "millrace.yaml", "no-doorbell: true\nsettle: 2s\n")

@@ -51,7 +51,12 @@ func addFormer(fs *pflag.FlagSet, s *setting) {
 type renamed Name
 
 // Set implements pflag.Value.
-func (r renamed) Set(string) error { return fmt.Errorf("it is now called --%s", string(r)) }
+func (r renamed) Set(string) error { return RenamedError{Now: Name(r)} }
+
+// RenamedError is the error of a flag that is set by its former name.
+type RenamedError struct{ Now Name }
+
+func (e RenamedError) Error() string { return fmt.Sprintf("is now called --%s", e.Now) }
 
 // String implements pflag.Value.
 func (r renamed) String() string { return "" }
