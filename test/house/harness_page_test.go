@@ -13,7 +13,7 @@ import (
 // docs/harness.md with the examples they were copied from.
 func TestHarnessPage_ShowsCodeThatIsCompiled(t *testing.T) {
 	t.Parallel()
-	requireBlocks(t, "../../docs/harness.md", 4, "../harness/example_test.go", "../lab/main_test.go")
+	requireBlocks(t, "../../docs/harness.md", 5, "../harness/example_test.go", "../lab/main_test.go", "../../adapters/pipeline/service_test.go")
 }
 
 func TestHarnessPage_ListsTheEnvironment(t *testing.T) {
