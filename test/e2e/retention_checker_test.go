@@ -20,8 +20,11 @@ import (
 // leaf is how many positions a partition of the retention test takes.
 const leaf = 1000
 
-// smallPartitions has the log kept in small partitions, 20 of them ahead. Relays
-// and `millrace partitions make` leave both to the defaults of the SQL function.
+// smallPartitions has the log kept in small partitions, 100 of them ahead: a relay
+// makes them once a minute, and the writers of the test, who pause, cannot use up so
+// many positions in two. Rows beyond them would stand in the default partition, which
+// is not dropped. Relays and `millrace partitions make` leave both numbers to the
+// defaults of the SQL function.
 func (p *pipe) smallPartitions(t *testing.T) {
 	t.Helper()
 	for _, name := range column(t, p.db.DB, `SELECT name FROM outbox_partitions WHERE lo IS NOT NULL`) {
@@ -31,7 +34,7 @@ func (p *pipe) smallPartitions(t *testing.T) {
 	var definition string
 	err := p.db.DB.QueryRow(`SELECT pg_get_functiondef('outbox_make_partitions(integer, bigint)'::regprocedure)`).Scan(&definition)
 	require.NoError(t, err)
-	smaller := strings.NewReplacer("ahead integer DEFAULT 4", "ahead integer DEFAULT 20", "DEFAULT 4000000", fmt.Sprint("DEFAULT ", leaf))
+	smaller := strings.NewReplacer("ahead integer DEFAULT 4", "ahead integer DEFAULT 100", "DEFAULT 4000000", fmt.Sprint("DEFAULT ", leaf))
 	_, err = p.db.DB.Exec(smaller.Replace(definition))
 	require.NoError(t, err)
 	code, _, stderr := p.millrace(t, "partitions", "make")

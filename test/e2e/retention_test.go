@@ -88,7 +88,7 @@ func TestRetention_DropsOnlyWhatEveryRelayHasDelivered(t *testing.T) {
 	unmoved := r.watch(t)
 	early := r.park(t, "early")
 	for i := range 3 {
-		r.writers.start(eventWriter{name: fmt.Sprintf("short-%d-", i), keys: 20, pause: 20 * time.Millisecond, rollbackEvery: 7 * i})
+		r.writers.start(eventWriter{name: fmt.Sprintf("short-%d-", i), keys: 20, pause: 100 * time.Millisecond, rollbackEvery: 7 * i})
 	}
 
 	// What a leader drops by itself, at its start and each minute.
