@@ -2,9 +2,6 @@ package kafka
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -44,7 +41,8 @@ func (a *Admin) Close() error {
 // Topic is what EnsureTopics creates.
 type Topic struct {
 	Name string
-	// Partitions cannot be changed later without moving keys. Default 6.
+	// Partitions cannot be changed later without moving keys. Default 6; a topic
+	// that exists keeps its own.
 	Partitions int32
 	// Replicas of each partition. Default 0: as the brokers are set up. With 3
 	// or more, two of them must be in sync for a write.
@@ -63,58 +61,6 @@ func (t Topic) deadLetters() Topic {
 	return Topic{
 		Name: t.Name + record.DeadLetterSuffix, Partitions: t.Partitions, Replicas: t.Replicas, Retention: deadLetterRetention,
 		MaxMessageBytes: cmp.Or(t.MaxMessageBytes, defaultMaxMessage) + deadLetterRoom, NoDeadLetters: true,
-	}
-}
-
-// ErrTopicDiffers is in the error of EnsureTopics for a topic that exists with
-// another number of partitions.
-var ErrTopicDiffers = errors.New("topic exists with another number of partitions")
-
-// EnsureTopics creates the topics that are missing, each with its dead-letter
-// topic of as many partitions, kept 14 days and with 64 KiB more room. It never
-// changes a topic that exists: if its partitions are not as asked, the error is
-// ErrTopicDiffers. Several programs may call it at once.
-func (a *Admin) EnsureTopics(ctx context.Context, topics ...Topic) error {
-	var all []Topic
-	for _, t := range topics {
-		t.Partitions = cmp.Or(t.Partitions, 6)
-		all = append(all, t)
-		if !t.NoDeadLetters {
-			all = append(all, t.deadLetters())
-		}
-	}
-	return a.link.do(ctx, func(_ sarama.Client, admin sarama.ClusterAdmin) error {
-		var errs []error
-		for _, t := range all {
-			if err := ensure(ctx, admin, t); err != nil {
-				errs = append(errs, fmt.Errorf("ensure topic %s: %w", t.Name, err))
-			}
-		}
-		return errors.Join(errs...)
-	})
-}
-
-func ensure(ctx context.Context, admin sarama.ClusterAdmin, t Topic) error {
-	err := admin.CreateTopic(t.Name, t.detail(), false)
-	if err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
-		return err
-	}
-	for { // brokers learn of a new topic a little later
-		found, err := describe(admin, t.Name)
-		switch {
-		case err == nil && found.Partitions != t.Partitions:
-			return fmt.Errorf("%w: %d, not %d: adding partitions would move keys, so drain the topic and change it by hand, or ask for %d",
-				ErrTopicDiffers, found.Partitions, t.Partitions, found.Partitions)
-		case err == nil && len(found.Leaderless) == 0:
-			return nil
-		case err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable):
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
-		}
 	}
 }
 

@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +57,55 @@ func TestAdmin_CreatesATopicWithItsDeadLetters(t *testing.T) {
 
 	want.Partitions = 6
 	require.ErrorIs(t, a.EnsureTopics(t.Context(), want), kafka.ErrTopicDiffers)
+}
+
+func TestEnsureTopics_CreatesNothingIfOneDiffers(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "order.v1", "paid.v1"), kfake.SeedTopics(2, "paid.v1.dlt"))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	a := newAdmin(t, cluster.ListenAddrs())
+	topics := func() map[string]int32 {
+		found, err := a.Describe(t.Context(), "order.v1", "order.v1.dlt", "new.v1", "new.v1.dlt", "paid.v1.dlt")
+		require.NoError(t, err)
+		partitions := map[string]int32{}
+		for name, info := range found {
+			partitions[name] = info.Partitions
+		}
+		return partitions
+	}
+	before := map[string]int32{"order.v1": 4, "paid.v1.dlt": 2}
+
+	err = a.EnsureTopics(t.Context(), kafka.Topic{Name: "new.v1", Replicas: 1}, kafka.Topic{Name: "order.v1", Partitions: 6, Replicas: 1})
+	require.ErrorIs(t, err, kafka.ErrTopicDiffers)
+	require.ErrorContains(t, err, "or ask for 4")
+	require.Equal(t, before, topics(), "neither the dead-letter topic nor the topic before it")
+
+	err = a.EnsureTopics(t.Context(), kafka.Topic{Name: "new.v1", Replicas: 1}, kafka.Topic{Name: "paid.v1", Replicas: 1})
+	require.ErrorIs(t, err, kafka.ErrTopicDiffers)
+	require.ErrorContains(t, err, "paid.v1.dlt: topic exists with another number of partitions: 2, fewer than the 4 of paid.v1")
+	require.Equal(t, before, topics())
+
+	require.NoError(t, a.EnsureTopics(t.Context(), kafka.Topic{Name: "order.v1", Replicas: 1}), "no number is asked for")
+	require.NoError(t, a.EnsureTopics(t.Context(), kafka.Topic{Name: "order.v1", Partitions: 4, Replicas: 1}), "what the error advised")
+	require.NoError(t, a.EnsureTopics(t.Context(), kafka.Topic{Name: "new.v1", Replicas: 1}))
+	require.Equal(t, map[string]int32{"order.v1": 4, "order.v1.dlt": 4, "new.v1": 6, "new.v1.dlt": 6, "paid.v1.dlt": 2}, topics())
+}
+
+func TestEnsureTopics_NamesEverythingThatIsWrong(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 246)
+	err := newAdmin(t, []string{"127.0.0.1:1"}).EnsureTopics(t.Context(),
+		kafka.Topic{Name: "order v1", Partitions: 1}, kafka.Topic{Name: "dup.v1"}, kafka.Topic{Name: "dup.v1", Partitions: -1}, kafka.Topic{},
+		kafka.Topic{Name: long, Replicas: -1, MaxMessageBytes: -1, Retention: -2}, kafka.Topic{Name: long + "y", NoDeadLetters: true})
+	require.EqualError(t, err, `ensure topics: Topics[0].Name: must be 1 to 249 characters of [A-Za-z0-9._-], is "order v1"
+Topics[2].Name: must be unique, is "dup.v1"
+Topics[2].Partitions: must be at least 1, is -1
+Topics[3].Name: must be 1 to 249 characters of [A-Za-z0-9._-], is ""
+Topics[4].Name: must be at most 245 characters, as its dead-letter topic adds ".dlt", is 246
+Topics[4].Replicas: must be at least 0, is -1
+Topics[4].MaxMessageBytes: must be at least 0, is -1
+Topics[4].Retention: must be positive or -1, is -2ns`)
 }
 
 func TestAdmin_FindsWhatIsWrongWithTopics(t *testing.T) {

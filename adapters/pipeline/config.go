@@ -15,12 +15,14 @@ import (
 
 	"github.com/millrace-go/millrace/adapters/cache"
 	"github.com/millrace-go/millrace/adapters/consumer"
+	"github.com/millrace-go/millrace/adapters/internal/topics"
 	"github.com/millrace-go/millrace/adapters/kafka"
 	"github.com/millrace-go/millrace/adapters/schedule"
 	"github.com/millrace-go/millrace/adapters/schedule/lock"
 	"github.com/millrace-go/millrace/adapters/telemetry"
 	"github.com/millrace-go/millrace/outbox"
 	"github.com/millrace-go/millrace/outbox/pgstore"
+	"github.com/millrace-go/millrace/outbox/record"
 )
 
 // Config configures a Pipeline. The zero value is usable. The configs of the parts
@@ -35,7 +37,7 @@ type Config struct {
 	// a database without them ends Run with an error that says so.
 	Migrate bool
 	// Topics are made when Run starts, each with its dead-letter topic, if they are
-	// missing. Default none: consumed topics that do not exist are waited for.
+	// missing; if one that exists differs, none is made. Default none: consumed topics that do not exist are waited for.
 	Topics []kafka.Topic
 	// Redis is where Parts.Cache keeps its entries; its client needs the limits of
 	// cache.Options. Run maintains the cache. Default none: there is no cache.
@@ -112,6 +114,13 @@ func (c Config) validate() error {
 	if len(c.Kafka.Brokers) > 0 {
 		errs = append(errs, fmt.Errorf("Kafka.Brokers: must be empty, as the brokers are an argument of New, is %q", c.Kafka.Brokers))
 	}
+	specs := make([]topics.Spec, 0, len(c.Topics))
+	for _, t := range c.Topics {
+		specs = append(specs, topics.Spec(t))
+	}
+	if err := topics.Validate(specs, record.DeadLetterSuffix); err != nil {
+		errs = append(errs, err)
+	}
 	if c.Writer.Wake != nil {
 		errs = append(errs, errors.New("Writer.Wake: must be nil, as the pipeline wakes its relay itself, is set"))
 	}
@@ -139,16 +148,39 @@ func under(field string, err error) error {
 	if err == nil {
 		return nil
 	}
+	all := problemsIn(err)
+	if len(all) == 1 && all[0] == err { //nolint:errorlint // the very error, not one like it
+		return fmt.Errorf("%s: %w", field, err)
+	}
+	var errs []error
+	for _, problem := range all {
+		errs = append(errs, fmt.Errorf("%s.%w", field, problem))
+	}
+	return errors.Join(errs...)
+}
+
+// problemsIn returns the problems that err lists, without the titles of the lists;
+// an error that is not a list is one problem.
+func problemsIn(err error) []error {
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		joined, ok := inner.(interface{ Unwrap() []error }) // each step is examined
-		if !ok {
+		list, ok := inner.(interface{ Unwrap() []error }) // each step is examined
+		if !ok || errors.Join(list.Unwrap()...).Error() != inner.Error() {
 			continue
 		}
-		var errs []error
-		for _, problem := range joined.Unwrap() {
-			errs = append(errs, fmt.Errorf("%s.%w", field, problem))
+		var all []error
+		for _, problem := range list.Unwrap() {
+			all = append(all, problemsIn(problem)...)
 		}
-		return errors.Join(errs...)
+		return all
 	}
-	return fmt.Errorf("%s: %w", field, err)
+	return []error{err}
+}
+
+// titled names the package once before what is wrong: on the line of a single
+// problem, above a list.
+func titled(err error) error {
+	if all := problemsIn(err); len(all) > 1 {
+		return fmt.Errorf("pipeline:\n%w", errors.Join(all...))
+	}
+	return fmt.Errorf("pipeline: %w", err)
 }

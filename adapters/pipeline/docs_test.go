@@ -55,6 +55,11 @@ func TestEmbeddingPage_SmallestServiceRuns(t *testing.T) {
 	status, _, text := request(t.Context(), http.MethodPost, "http://"+addr+"/orders/17", "")
 	require.Equal(t, http.StatusOK, status, text)
 	p.AwaitOutput("mail about order 17", within)
+	status, _, text = request(t.Context(), http.MethodGet, "http://"+addr+"/orders/17", "")
+	require.Equal(t, http.StatusMethodNotAllowed, status, text)
+	status, _, text = request(t.Context(), http.MethodPost, "http://"+addr+"/orders/a%22b", "")
+	require.Equal(t, http.StatusOK, status, text)
+	p.AwaitOutput(`mail about order a"b`, within) // JSON whatever the id is
 	require.Zero(t, p.Terminate(within))
 }
 

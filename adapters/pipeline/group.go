@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -61,7 +62,11 @@ func (p *Pipeline) Group(name string, cfg GroupConfig) *Group {
 		if twice {
 			return fmt.Errorf("Group: must be another name, %q is there twice", name)
 		}
-		return under(fmt.Sprintf("Group %q", name), g.build())
+		var unnamed error
+		if name == "" {
+			unnamed = errors.New("Group.Name: must not be empty")
+		}
+		return errors.Join(unnamed, under(fmt.Sprintf("Group %q", name), g.build()))
 	})
 	return g
 }
@@ -78,7 +83,7 @@ func (g *Group) build() error {
 	}
 	var errs []error
 	var err error
-	g.sub, err = kafka.NewSubscriber(g.name, own, g.cfg.Subscriber)
+	g.sub, err = kafka.NewSubscriber(cmp.Or(g.name, "unnamed"), own, g.cfg.Subscriber)
 	errs = append(errs, under("Subscriber", err))
 	b := g.cfg.Breaker
 	b.Pauser = g.sub
@@ -156,6 +161,9 @@ func (g *Group) add(topic string, missing bool, register func(name string, own [
 			return fmt.Errorf("Group %q: topic %q: must have one handler, has two", g.name, topic)
 		}
 		g.topics = append(g.topics, topic)
+		if topic == "" {
+			return fmt.Errorf("Group %q: topic: must not be empty", g.name)
+		}
 		if missing {
 			return fmt.Errorf("Group %q: topic %q: handler must be a function, is nil", g.name, topic)
 		}
@@ -166,6 +174,7 @@ func (g *Group) add(topic string, missing bool, register func(name string, own [
 		if g.p.cfg.Tracer != nil {
 			own = append(own, consumer.WithAround(telemetry.TraceProcess(g.p.cfg.Tracer, telemetry.ProcessConfig{})))
 		}
+		g.p.handlers++
 		register(g.name+"/"+topic, append(own, g.cfg.Options...))
 		return nil
 	})

@@ -41,6 +41,8 @@ type Pipeline struct {
 	groups  []*Group
 	jobs    []schedule.Job
 	wiring  []error // what is wrong with groups and jobs
+
+	handlers int // that the router has
 }
 
 // Parts are what a Pipeline is made of. They may be used beside it; Run runs and
@@ -66,11 +68,12 @@ func New(db *sql.DB, brokers []string, cfg Config) (*Pipeline, error) {
 	if db == nil {
 		err = errors.Join(errors.New("db: must be a database, is nil"), err)
 	}
+	cfg.DrainTimeout = max(cfg.DrainTimeout, 0) // a wrong one is named, and not derived from
 	p := &Pipeline{db: cmp.Or(db, &sql.DB{}), cfg: cfg.withDefaults()}
 	p.cfg.Kafka.Brokers = brokers
 	count, broken := newMetrics(p.db, p.cfg.Relay.Name)
 	if broken != nil {
-		return nil, fmt.Errorf("pipeline: %w", errors.Join(err, broken))
+		return nil, titled(errors.Join(err, broken))
 	}
 	p.count = count
 	err = errors.Join(err, p.buildKafka(), p.buildOutbox(), p.buildConsumer(), p.buildJobs(), p.buildCache())
@@ -78,7 +81,7 @@ func New(db *sql.DB, brokers []string, cfg Config) (*Pipeline, error) {
 		err = under("Registry", p.count.register(p.cfg.Registry))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("pipeline: %w", err)
+		return nil, titled(err)
 	}
 	return p, nil
 }

@@ -574,10 +574,47 @@ func TestRun_NamesWhatIsWrongWithGroupsAndJobsBeforeItBegins(t *testing.T) {
 	p.Job(schedule.Job{Name: "closeOrders", Schedule: "whenever"})
 	err = p.Run(t.Context())
 	for _, want := range []string{
-		`"twice" is there twice`, `Group "idle": must have a handler`, `Group "bad".`, `Group "bad": topic "order.v1": handler must`,
+		"pipeline:\n", `"twice" is there twice`, `Group "idle": must have a handler`, `Group "bad".`, `Group "bad": topic "order.v1": handler must`,
 		`Group "bad": topic "order.v2": handler must`, `Group "bad": topic "order.v1": must have one handler`, `Jobs.job "closeOrders"`,
 	} {
 		require.ErrorContains(t, err, want)
 	}
 	require.ErrorIs(t, p.Run(t.Context()), pipeline.ErrClosed)
+}
+
+func TestNew_NamesAWrongFieldOnce(t *testing.T) {
+	t.Parallel()
+	_, err := pipeline.New(&sql.DB{}, []string{"127.0.0.1:1"}, pipeline.Config{DrainTimeout: -time.Second})
+	require.EqualError(t, err, "pipeline: DrainTimeout: must be positive, is -1s")
+
+	_, err = pipeline.New(&sql.DB{}, []string{"127.0.0.1:1"}, pipeline.Config{
+		DrainTimeout: -time.Second, JobLocks: lock.Config{Lease: 1},
+		Topics: []kafka.Topic{{Name: "order v1"}, {Name: "dup.v1"}, {Name: "dup.v1", Partitions: -1}, {}},
+	})
+	require.ErrorContains(t, err, `pipeline:
+Topics[0].Name: must be 1 to 249 characters of [A-Za-z0-9._-], is "order v1"
+Topics[2].Name: must be unique, is "dup.v1"
+Topics[2].Partitions: must be at least 1, is -1
+Topics[3].Name: must be 1 to 249 characters of [A-Za-z0-9._-], is ""
+DrainTimeout: must be positive, is -1s
+JobLocks.Lease: must be at least`)
+}
+
+func TestRun_NamesTheGroupOfEachProblem(t *testing.T) {
+	t.Parallel()
+	p, err := pipeline.New(&sql.DB{}, []string{"127.0.0.1:1"}, pipeline.Config{})
+	require.NoError(t, err)
+	nothing := func(context.Context, order) error { return nil }
+	unnamed := p.Group("", pipeline.GroupConfig{Subscriber: kafka.SubscriberConfig{Concurrency: -3, MaxBatch: -1}})
+	pipeline.Handle(unnamed, "order.v1", consumer.JSON[order], nothing)
+	mailer := p.Group("mailer", pipeline.GroupConfig{})
+	pipeline.Handle(mailer, "", consumer.JSON[order], nothing)
+	pipeline.Handle(mailer, "order v1", consumer.JSON[order], nothing)
+	require.EqualError(t, p.Run(t.Context()), `pipeline:
+Group.Name: must not be empty
+Group "".Subscriber.Concurrency: must be at least 1, is -3
+Group "".Subscriber.MaxBatch: must be at least 1, is -1
+Group "mailer": topic: must not be empty
+handler "mailer/order v1": topic: must be the name of a topic, is "order v1"
+handler "mailer/order v1": dead-letter topic: must be the name of a topic, is "order v1.dlt"`)
 }

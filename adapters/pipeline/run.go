@@ -50,7 +50,7 @@ func (p *Pipeline) wire(add func() error) {
 func (p *Pipeline) Run(ctx context.Context) error {
 	jobs, err := p.begin()
 	if err != nil {
-		return fmt.Errorf("pipeline: %w", err)
+		return titled(err)
 	}
 	defer p.close()
 	p.cfg.Logger.InfoContext(ctx, "pipeline starts", "relay", p.cfg.Relay.Name, "groups", len(p.groups), "jobs", len(p.jobs))
@@ -97,14 +97,12 @@ func (p *Pipeline) begin() (*schedule.Scheduler, error) {
 		p.state.waits("kafka", errStarting)
 	}
 	errs := slices.Clone(p.wiring)
-	handlers := 0
 	for _, g := range p.groups {
-		handlers += len(g.topics)
 		if len(g.topics) == 0 {
 			errs = append(errs, fmt.Errorf("Group %q: must have a handler, has none", g.name))
 		}
 	}
-	if handlers > 0 && len(errs) == 0 {
+	if p.handlers > 0 {
 		errs = append(errs, p.parts.Router.Validate())
 	}
 	history, err := schedule.NewPostgresHistory(p.db)
