@@ -47,7 +47,8 @@ type RelayConfig struct {
 	// Default 3 s.
 	PollIdle time.Duration
 	// LeaseTTL is how long the other relays wait for one that died. The lease is
-	// renewed after less than half of it. At least 200 ms. Default 2 s.
+	// renewed after less than half of it. One that stops frees it, and another takes
+	// it within a second. At least 200 ms. Default 2 s.
 	LeaseTTL time.Duration
 	// DrainTimeout bounds a graceful stop: how long to wait for the broker to
 	// acknowledge what is in flight. Default 10 s.
@@ -168,6 +169,11 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
+// standbyWait is the longest time between two looks of a standby at the lease. A
+// leader that stops frees it, and a standby takes it within this time, however long
+// the lease is.
+const standbyWait = time.Second
+
 // afterLeading reports err and returns how long to wait before the next try.
 func (r *Relay) afterLeading(err error, retry *backoff) time.Duration {
 	if err == nil {
@@ -176,7 +182,7 @@ func (r *Relay) afterLeading(err error, retry *backoff) time.Duration {
 	if errors.Is(err, ErrLeaseHeld) {
 		r.updateStatus(func(s *Status) { s.Err = nil })
 		r.cfg.Hooks.Waiting()
-		return r.cfg.LeaseTTL / 5
+		return min(r.cfg.LeaseTTL/5, standbyWait)
 	}
 	pause := retry.pause()
 	r.updateStatus(func(s *Status) { s.Err = err })

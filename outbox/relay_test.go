@@ -191,6 +191,25 @@ func TestRelay_StandbyTakesOverWhenTheLeaseRunsOut(t *testing.T) {
 	})
 }
 
+// A leader that stops frees its lease: the standby takes it within a second, however
+// long the lease is.
+func TestRelay_StandbyTakesAFreedLeaseWithinASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := outboxtest.NewMemoryLog(nil)
+		_, stopFirst := start(t, log, &broker{}, outbox.RelayConfig{LeaseTTL: time.Hour})
+		synctest.Wait()
+		standby, stopSecond := start(t, log, &broker{}, outbox.RelayConfig{LeaseTTL: time.Hour})
+		time.Sleep(5 * time.Second)
+		require.False(t, standby.Status().Leading)
+		stopFirst()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.True(t, standby.Status().Leading)
+		stopSecond()
+	})
+}
+
 func TestRelay_LostLeaseStopsPublishing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
