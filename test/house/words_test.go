@@ -16,17 +16,17 @@ import (
 // retired are words and names that this code once used, with what it uses now.
 // docs/glossary.md has the meaning of the words that stay.
 var retired = []struct{ pattern, instead string }{
-	{`doorbell|\bringer\b|\brings? (it|the)\b|\bhangs? out\b`, "listener, notifier, notify"},
+	{`doorbell|\bringer\b|\brings? (?:it|the)\b|\bhangs? out\b`, "listener, notifier, notify"},
 	{`roster|\broll\b|\bseats?\b`, "members, member list, member"},
 	{`(?-i:\bTogether\b|NewTogether|TogetherConfig)|together_commit`, "EntityWriter, entity_writer_commit"},
 	{`\bletters?\b`, "dead letter"},
 	{`hearsay|grievance|latecomers?|slumber|distrust|befall|befell|dawdl|\bflown\b|\blingers?\b`, "what it is, in the field's word"},
 	{`\bclerks?\b|janitor|\bscribes?\b|\bwarden\b`, "shared servers, cleaner, writer, checker"},
-	{`\bmend(s|ed|ing)?\b`, "fix, correct, repair"},
+	{`\bmend(?:s|ed|ing)?\b`, "fix, correct, repair"},
 	{`\bfor ever\b|\banew\b|\bwhoever\b|ever more seldom|\bseldom\b`, "forever, again, anyone who, less and less often"},
 	{`\bthat is none\b|\btold of\b|\btells of\b`, "is not one, reported, reports"},
-	{`\bbur(y|ies|ied|ying)\b`, "publish a dead letter, write a tombstone"},
-	{`\bcom(e|es|ing) home\b|\bhome completely\b`, "acknowledged"},
+	{`\bbur(?:y|ies|ied|ying)\b`, "publish a dead letter, write a tombstone"},
+	{`\bcom(?:e|es|ing) home\b|\bhome completely\b`, "acknowledged"},
 }
 
 // keptWords are phrases that contain a retired word and are right as they are,
@@ -73,21 +73,23 @@ func TestWords_RetiredOnesAreFound(t *testing.T) {
 	require.Empty(t, retiredIn("a.go", "subscribe, describe, recommend, recommended"), "parts of other words")
 }
 
-var retiredWords = func() []*regexp.Regexp {
-	var all []*regexp.Regexp
+// retiredWords matches any of them, each in a group of its own.
+var retiredWords = func() *regexp.Regexp {
+	var all []string
 	for _, r := range retired {
-		all = append(all, regexp.MustCompile(`(?i)`+r.pattern))
+		all = append(all, "("+r.pattern+")")
 	}
-	return all
+	return regexp.MustCompile(`(?i)` + strings.Join(all, "|"))
 }()
 
-// retiredIn lists the retired words of a text, by line.
+// retiredIn lists the retired words of a text, with their lines.
 func retiredIn(file, text string) (found []finding) {
 	text = keptWords.ReplaceAllStringFunc(text, func(kept string) string { return strings.Repeat("\n", strings.Count(kept, "\n")) })
-	for n, line := range strings.Split(text, "\n") {
-		for i, re := range retiredWords {
-			if w := re.FindString(line); w != "" {
-				found = append(found, finding{file + ":" + strconv.Itoa(n+1), "word", w + ": write " + retired[i].instead})
+	for _, m := range retiredWords.FindAllStringSubmatchIndex(text, -1) {
+		for i := range retired {
+			if m[2*i+2] >= 0 {
+				line := 1 + strings.Count(text[:m[0]], "\n")
+				found = append(found, finding{file + ":" + strconv.Itoa(line), "word", text[m[0]:m[1]] + ": write " + retired[i].instead})
 			}
 		}
 	}
