@@ -236,8 +236,8 @@ func TestNewSessions_NamesWhatIsMissing(t *testing.T) {
 	require.ErrorContains(t, err, "TTL")
 }
 
-// A thousand readers of one cold token: the database is asked once for the
-// session and once for the account.
+// A thousand readers of one cold token: the database is asked once for the session
+// and once for the account, and in the place of a Redis that is too slow.
 func TestAuthenticate_OfAColdTokenLoadsOnce(t *testing.T) {
 	t.Parallel()
 	cfg := world(t)
@@ -260,5 +260,5 @@ func TestAuthenticate_OfAColdTokenLoadsOnce(t *testing.T) {
 		require.NoError(t, err)
 	}
 	t.Logf("%d statements for %d readers", n.statements.Load()-before, len(errs))
-	require.LessOrEqual(t, n.statements.Load()-before, int64(20), "a handful, for those whom Redis did not answer in time")
+	require.LessOrEqual(t, n.statements.Load()-before, int64(len(errs)/10), "two, and some for those whom a busy Redis did not answer in time")
 }
