@@ -45,8 +45,28 @@ func (p *Process) PID() int {
 	return p.cmd.Process.Pid
 }
 
+// stillHeld is what Postgres says while processes of a server that was killed hold its
+// shared memory: the kernel ends them a moment after the kill.
+const stillHeld = "pre-existing shared memory block"
+
 // Start runs the program and returns when it answers.
 func (p *Process) Start(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, StartLimit)
+	defer cancel()
+	for {
+		err := p.launch(ctx)
+		if err == nil || !strings.Contains(err.Error(), stillHeld) {
+			return err
+		}
+		select {
+		case <-limit.Done():
+			return err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (p *Process) launch(ctx context.Context) error {
 	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
